@@ -1,0 +1,21 @@
+"""The two ways in which work ends badly; the command line turns them into one clear line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(ValueError):
+    """The request was wrong (exit code 2): says what was expected, what came and what to do."""
+
+
+class RunError(RuntimeError):
+    """The work failed while it was running (exit code 1): says what happened and what is safe."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a name that does not exist: `did you mean 'x'?`, or the list of what exists when nothing is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

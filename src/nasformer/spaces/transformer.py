@@ -1,0 +1,218 @@
+"""The Transformer family: stacks of layers, each an operator that mixes time and a feed-forward operator.
+
+Every class is an architecture's part, and with open fields a space's (`nasformer.spaces.open`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Tag, model_validator
+
+from nasformer.errors import RequestError
+from nasformer.spaces.open import is_open
+from nasformer.spaces.value import BY_KIND, Value
+
+Positive = Annotated[int, Field(ge=1)]
+Activation = Literal["relu", "leaky_relu", "swish", "gelu", "squared_relu"]
+
+
+class Attention(Value):
+    """Multi-head self-attention; `width` of queries, keys and values together is the layer's dim unless given."""
+
+    kind: Literal["attention"] = "attention"
+    heads: Positive
+    width: Positive | None = None
+
+    def fits(self, dim: int) -> bool:
+        """Whether the heads divide the width."""
+        return (self.width or dim) % self.heads == 0
+
+
+class LightConvolution(Value):
+    """Lightweight convolution: `heads` rows of `kernel` softmax-normalised taps, the same at every position."""
+
+    kind: Literal["light_convolution"] = "light_convolution"
+    heads: Positive
+    kernel: Positive
+    gated: bool = False
+
+    def fits(self, dim: int) -> bool:
+        """Whether the heads divide the dim and the kernel is odd."""
+        return dim % self.heads == 0 and self.kernel % 2 == 1
+
+
+class DynamicConvolution(Value):
+    """Dynamic convolution: as the lightweight one, with taps predicted from each position."""
+
+    kind: Literal["dynamic_convolution"] = "dynamic_convolution"
+    heads: Positive
+    kernel: Positive
+    gated: bool = False
+
+    def fits(self, dim: int) -> bool:
+        """Whether the heads divide the dim and the kernel is odd."""
+        return dim % self.heads == 0 and self.kernel % 2 == 1
+
+
+class LongShort(Value):
+    """Long–short range attention: attention on the first half of the channels, a convolution on the second."""
+
+    kind: Literal["long_short"] = "long_short"
+    filter: Literal["light", "dynamic"]
+    heads: Positive
+    kernel: Positive
+    gated: bool = False
+
+    @property
+    def label(self) -> str:
+        """`long_short_light` or `long_short_dynamic`."""
+        return f"long_short_{self.filter}"
+
+    def fits(self, dim: int) -> bool:
+        """Whether the heads divide each half and the kernel is odd."""
+        return dim % 2 == 0 and (dim // 2) % self.heads == 0 and self.kernel % 2 == 1
+
+
+class CrossAttention(Value):
+    """Attention to the outputs of the last `span` encoder layers (HAT's arbitrary encoder–decoder attention)."""
+
+    kind: Literal["cross_attention"] = "cross_attention"
+    heads: Positive
+    span: Annotated[int, Field(ge=1, le=3)] = 1
+    width: Positive | None = None
+
+    def fits(self, dim: int) -> bool:
+        """Whether the heads divide the width."""
+        return (self.width or dim) % self.heads == 0
+
+
+class FeedForward(Value):
+    """Two linear layers with an activation between; the inner width is given, or `ratio` times the dim."""
+
+    kind: Literal["feed_forward"] = "feed_forward"
+    ratio: Annotated[float, Field(gt=0)] | None = None
+    width: Positive | None = None
+    activation: Activation = "relu"
+    gated: bool = False
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.ratio is None) == (self.width is None):
+            raise RequestError("feed_forward expects either ratio or width")
+        return self
+
+    def inner(self, dim: int) -> int:
+        """The inner width in a stack of this dim."""
+        return self.width if self.width is not None else round((self.ratio or 0) * dim)
+
+
+Mixer = Annotated[
+    Annotated[Attention, Tag("attention")]
+    | Annotated[LightConvolution, Tag("light_convolution")]
+    | Annotated[DynamicConvolution, Tag("dynamic_convolution")]
+    | Annotated[LongShort, Tag("long_short")],
+    BY_KIND,
+]
+"""The operators that move information along time."""
+
+
+class EncoderLayer(Value):
+    """One encoder layer: mix time, then feed forward."""
+
+    mixer: Mixer
+    feed_forward: FeedForward
+
+
+class DecoderLayer(Value):
+    """One decoder layer: mix the past, attend to the encoder (None in a decoder-only model), feed forward."""
+
+    mixer: Mixer
+    cross: CrossAttention | None = None
+    feed_forward: FeedForward
+
+
+class Encoder(Value):
+    """A stack of encoder layers on a stream of `dim` channels."""
+
+    dim: Positive
+    layers: tuple[EncoderLayer, ...]
+
+
+class Decoder(Value):
+    """A stack of decoder layers on a stream of `dim` channels."""
+
+    dim: Positive
+    layers: tuple[DecoderLayer, ...]
+
+
+class EncoderDecoder(Value):
+    """A sequence-to-sequence Transformer with operators of any kind in any layer."""
+
+    family: Literal["encoder_decoder"] = "encoder_decoder"
+    norm: Literal["post", "pre"] = "post"
+    encoder: Encoder
+    decoder: Decoder
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if is_open(self):
+            return self
+        _check(self.encoder, "encoder")
+        _check(self.decoder, "decoder")
+        for index, layer in enumerate(self.decoder.layers):
+            if layer.cross is None:
+                raise RequestError(f"decoder.layers.{index}.cross is missing; an encoder-decoder attends to its encoder")
+            if layer.cross.span > len(self.encoder.layers):
+                raise RequestError(
+                    f"decoder.layers.{index}.cross.span is {layer.cross.span}, but the encoder has "
+                    f"{len(self.encoder.layers)} layers"
+                )
+        return self
+
+
+class DecoderOnly(Value):
+    """A language model: a stack of causal layers without an encoder."""
+
+    family: Literal["decoder_only"] = "decoder_only"
+    norm: Literal["post", "pre"] = "pre"
+    decoder: Decoder
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if is_open(self):
+            return self
+        _check(self.decoder, "decoder")
+        for index, layer in enumerate(self.decoder.layers):
+            if layer.cross is not None:
+                raise RequestError(f"decoder.layers.{index}.cross is set, but a decoder-only model has no encoder")
+        return self
+
+
+def _check(stack: Encoder | Decoder, name: str) -> None:
+    if not stack.layers:
+        raise RequestError(f"{name}.layers is empty; expected at least one layer")
+    if stack.dim % 2:
+        raise RequestError(f"{name}.dim is {stack.dim}; positions need an even number")
+    for index, layer in enumerate(stack.layers):
+        for part in (layer.mixer, getattr(layer, "cross", None)):
+            if part is not None and not part.fits(stack.dim):
+                raise RequestError(
+                    f"{name}.layers.{index}: {part.label} {part.data()} does not fit dim {stack.dim}; "
+                    f"heads must divide the width, kernels are odd"
+                )
+
+
+Architecture = Annotated[
+    Annotated[EncoderDecoder, Tag("encoder_decoder")] | Annotated[DecoderOnly, Tag("decoder_only")], "by family"
+]
+"""Any member of the family."""
+
+
+def read_architecture(data: dict) -> EncoderDecoder | DecoderOnly:
+    """The architecture (or open architecture) that plain data describe, told apart by `family`."""
+    families = {"encoder_decoder": EncoderDecoder, "decoder_only": DecoderOnly}
+    family = data.get("family") if isinstance(data, dict) else None
+    if family not in families:
+        raise RequestError(f"expected an architecture with family {' or '.join(families)}, got {family!r}")
+    return families[family].read(data)
