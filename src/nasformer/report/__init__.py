@@ -1,0 +1,1 @@
+"""What there is to see: `gather` turns runs into small values, the other files draw them."""

@@ -76,8 +76,10 @@ def _kinds(layer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _stack(name: str, part: Mapping[str, Any]) -> Stack:
     dim = part.get("dim") if isinstance(part.get("dim"), int) else None
-    layers = (tuple(Block(role, str(block["kind"]), _settings(block, dim)) for role, block in _kinds(layer).items())
-              for layer in part["layers"])  # fmt: skip
+    layers = (
+        tuple(Block(role, str(block["kind"]), _settings(block, dim)) for role, block in _kinds(layer).items())
+        for layer in part["layers"]
+    )
     return Stack(name, dim, tuple(layers))
 
 
@@ -91,7 +93,7 @@ def _settings(block: Mapping[str, Any], dim: int | None) -> str:
             words.append(f"{value} head" + "s" * (value != 1))
         elif name == "ratio":
             numbers = isinstance(value, int | float) and dim is not None and block.get("width") is None
-            words.append(f"×{value}" + (f" = {round(value * dim)} wide" if numbers else ""))  # type: ignore[operator]
+            words.append(f"×{value}" + (f" = {round(value * dim)} wide" if numbers else ""))
         elif name == "width":
             words.append(f"{value} wide")
         elif name in ("activation", "filter"):

@@ -6,203 +6,27 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.report.diagram import Diagram, read_diagram
-
-FOUND = "found"
-"""The name of the row and of the stage of the architecture that the search found."""
-
-REFERENCE = "transformer"
-"""The name of the row that differences are taken to."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """A number that says how good a model is: its field in a scorecard, its name for readers, and its better side."""
-
-    name: str
-    label: str
-    higher_is_better: bool
-
-
-QUALITIES = (
-    Quality("bleu", "BLEU", True),
-    Quality("chrf", "chrF", True),
-    Quality("accuracy", "accuracy", True),
-    Quality("bits_per_byte", "bits per byte", False),
-    Quality("perplexity", "perplexity", False),
-    Quality("loss", "loss", False),
+from nasformer.report.values import (
+    FOUND,
+    QUALITIES,
+    Comparison,
+    Correlation,
+    Divergence,
+    Exploration,
+    Gathered,
+    Measured,
+    Provenance,
+    Round,
+    Row,
+    Scatter,
+    SearchCurve,
+    Shares,
 )
-"""The qualities that a report knows; the first one that a row has is the one that is compared."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A value with its interval, where one was measured."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    signature: str | None = None
-
-    def overlaps(self, other: Measured) -> bool | None:
-        """Whether the two intervals share a point; None where one of them is unknown."""
-        if self.low is None or self.high is None or other.low is None or other.high is None:
-            return None
-        return self.low <= other.high and other.low <= self.high
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model of the comparison: its quality, its size and what it cost. None means not measured."""
-
-    name: str
-    label: str
-    qualities: Mapping[str, Measured] = field(default_factory=dict)
-    core_parameters: float | None = None
-    total_parameters: float | None = None
-    flops: float | None = None
-    updates: float | None = None
-    evaluations: float | None = None
-    seconds: float | None = None
-    split: str | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The rows of a result, the qualities to show and the limits that the search obeyed."""
-
-    rows: tuple[Row, ...] = ()
-    qualities: tuple[Quality, ...] = QUALITIES[:2]
-    limits: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def main(self) -> Quality:
-        """The quality that decides: the first one shown."""
-        return self.qualities[0]
-
-    def row(self, name: str) -> Row | None:
-        """The first row of that name."""
-        return next((row for row in self.rows if row.name == name), None)
-
-    def difference(self, row: Row, reference: Row | None = None) -> float | None:
-        """The main quality of a row minus that of the reference (by default the Transformer's row)."""
-        reference = reference or self.row(REFERENCE)
-        if reference is None or row is reference:
-            return None
-        ours, theirs = row.qualities.get(self.main.name), reference.qualities.get(self.main.name)
-        return ours.value - theirs.value if ours and theirs else None
-
-    def above_limit(self, row: Row) -> bool:
-        """Whether a row has more core parameters than the search was allowed."""
-        limit = self.limits.get("max_core_parameters")
-        return limit is not None and row.core_parameters is not None and row.core_parameters > limit
-
-
-@dataclass(frozen=True)
-class SearchCurve:
-    """The training of one stage: loss by update, the same smoothed, and validation losses."""
-
-    stage: str
-    updates: tuple[int, ...] = ()
-    losses: tuple[float, ...] = ()
-    smoothed: tuple[float, ...] = ()
-    validation_updates: tuple[int, ...] = ()
-    validation_losses: tuple[float, ...] = ()
-    seconds: float | None = None
-    finished: bool = False
-
-
-@dataclass(frozen=True)
-class Exploration:
-    """The scores (losses: lower is better) of one iteration of one exploration round."""
-
-    round: int
-    iteration: int
-    best: float
-    median: float
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How often each option of one choice occurs in the sampled set: `shares[round][option]`, rounds in order."""
-
-    choice: str
-    rounds: tuple[int, ...]
-    options: tuple[str, ...]
-    shares: tuple[tuple[float, ...], ...]
-
-    @property
-    def is_operator(self) -> bool:
-        """Whether the choice is between operators (and not between sizes)."""
-        return self.choice.endswith(".mixer")
-
-    @property
-    def favourite(self) -> tuple[str, float]:
-        """The most frequent option after the last round, and its share."""
-        return max(zip(self.options, self.shares[-1], strict=True), key=lambda pair: pair[1])
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """How far sampled architectures disagree at one round, before and after it. None means not measured."""
-
-    round: int
-    before: float | None
-    after: float | None
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Sizes against quality: (core parameters, validation loss) of evaluated members, the rows, and the limit."""
-
-    members: tuple[tuple[float, float], ...]
-    comparison: Comparison
-    limit: float | None
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Kendall's rank correlation between scores with inherited and with trained weights."""
-
-    kendall: float
-    low: float | None
-    high: float | None
-    members: int | None
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What it takes to do it again: the command, the rest of the environment in the order it was written, the recipe."""
-
-    command: str | None
-    environment: tuple[tuple[str, str], ...]
-    recipe: str | None
-    recipe_name: str | None
-    seed: str | None
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """All that a report shows of one run."""
-
-    finished: bool
-    task: Mapping[str, Any]
-    last: Mapping[str, Any] | None
-    unreadable: int
-    comparison: Comparison
-    curves: tuple[SearchCurve, ...]
-    explorations: tuple[Exploration, ...]
-    shares: tuple[Shares, ...]
-    divergence: tuple[Divergence, ...]
-    scatter: Scatter
-    correlation: Correlation | None
-    provenance: Provenance
-    diagram: Diagram | None
 
 
 def gather(run_folder: Path) -> Gathered:
@@ -221,6 +45,7 @@ def gather(run_folder: Path) -> Gathered:
         unreadable=unreadable,
         comparison=comparison,
         curves=search_curves(events),
+        rounds=rounds(events),
         explorations=explorations(events),
         shares=shares(events),
         divergence=divergence([*_objects((result or {}).get("divergence")), *_named(events, "divergence")]),
@@ -264,9 +89,12 @@ def smooth(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def search_curves(events: Sequence[Mapping[str, Any]]) -> tuple[SearchCurve, ...]:
-    """One curve a stage, in the order in which the stages began. After a resume, the later event of an update counts."""
-    stages = dict.fromkeys(str(event["stage"]) for event in events
-                           if event["event"] in ("update", "validation", "finished") and "stage" in event)  # fmt: skip
+    """One curve a stage, as the stages began. After a resume, the later event of an update counts."""
+    stages = dict.fromkeys(
+        str(event["stage"])
+        for event in events
+        if event.get("event") in ("update", "validation", "finished") and "stage" in event
+    )
     return tuple(_curve(stage, [event for event in events if event.get("stage") == stage]) for stage in stages)
 
 
@@ -289,8 +117,18 @@ def _curve(stage: str, events: Sequence[Mapping[str, Any]]) -> SearchCurve:
 
 
 def _by_update(events: Iterable[Mapping[str, Any]]) -> dict[int, float]:
-    points = {int(event["update"]): _number(event.get("loss")) for event in events if _number(event.get("update"))}
+    points = {int(event["update"]): _number(event.get("loss")) for event in events if _has(event, "update")}
     return {update: loss for update, loss in sorted(points.items()) if loss is not None}
+
+
+def rounds(events: Sequence[Mapping[str, Any]]) -> tuple[Round, ...]:
+    """The rounds of the search, in order."""
+    found = {
+        int(event["round"]): Round(int(event["round"]), int(event["update"]), event.get("members"))
+        for event in _of_search(_named(events, "round"))
+        if _has(event, "round") and _has(event, "update")
+    }
+    return tuple(found[number] for number in sorted(found))
 
 
 def explorations(events: Sequence[Mapping[str, Any]]) -> tuple[Exploration, ...]:
@@ -306,16 +144,17 @@ def explorations(events: Sequence[Mapping[str, Any]]) -> tuple[Exploration, ...]
 
 def shares(events: Sequence[Mapping[str, Any]]) -> tuple[Shares, ...]:
     """For each choice of the search, the share of each option after each round."""
-    rounds = {int(event["round"]): _object(event.get("shares")) for event in _of_search(_named(events, "round"))}
-    choices = dict.fromkeys(choice for number in sorted(rounds) for choice in rounds[number])
-    return tuple(_shares(choice, rounds) for choice in sorted(choices, key=_natural))
+    ends = [event for event in _of_search(_named(events, "round")) if _has(event, "round")]
+    tables = {int(event["round"]): _object(event.get("shares")) for event in ends}
+    choices = dict.fromkeys(choice for number in sorted(tables) for choice in tables[number])
+    return tuple(_shares(choice, tables) for choice in sorted(choices, key=_natural))
 
 
-def _shares(choice: str, rounds: Mapping[int, Mapping[str, Any]]) -> Shares:
-    numbers = tuple(number for number in sorted(rounds) if choice in rounds[number])
-    options = tuple(dict.fromkeys(str(option) for number in numbers for option in rounds[number][choice]))
+def _shares(choice: str, tables: Mapping[int, Mapping[str, Any]]) -> Shares:
+    numbers = tuple(number for number in sorted(tables) if choice in tables[number])
+    options = tuple(dict.fromkeys(str(option) for number in numbers for option in tables[number][choice]))
     options = tuple(sorted(options, key=_natural))
-    table = tuple(tuple(_number(rounds[number][choice].get(o)) or 0.0 for o in options) for number in numbers)
+    table = tuple(tuple(_number(tables[number][choice].get(o)) or 0.0 for o in options) for number in numbers)
     return Shares(choice, numbers, options, table)
 
 
@@ -323,9 +162,9 @@ def divergence(entries: Iterable[Mapping[str, Any]]) -> tuple[Divergence, ...]:
     """The divergence of the search before and after each round, from events or from the entries of a result."""
     found: dict[int, dict[str, float | None]] = {}
     for entry in _of_search(entries):
-        if _number(entry.get("round")) is not None:
+        if _has(entry, "round"):
             found.setdefault(int(entry["round"]), {})[str(entry.get("when"))] = _number(entry.get("variance"))
-    return tuple(Divergence(number, found[number].get("before"), found[number].get("after")) for number in sorted(found))
+    return tuple(Divergence(number, whens.get("before"), whens.get("after")) for number, whens in sorted(found.items()))
 
 
 def members(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
@@ -372,10 +211,8 @@ def _measured(entry: Any) -> Measured | None:
 def read_correlation(entry: Any) -> Correlation | None:
     """The rank correlation of a `result.json`, where it was measured."""
     entry = _object(entry)
-    kendall, count = _number(entry.get("kendall")), _number(entry.get("members"))
-    if kendall is None:
-        return None
-    return Correlation(kendall, _number(entry.get("low")), _number(entry.get("high")), None if count is None else int(count))
+    kendall, low, high, count = (_number(entry.get(name)) for name in ("kendall", "low", "high", "members"))
+    return None if kendall is None else Correlation(kendall, low, high, None if count is None else int(count))
 
 
 def read_provenance(folder: Path, result: Mapping[str, Any]) -> Provenance:
@@ -412,6 +249,10 @@ def _parse(text: bytes) -> dict[str, Any] | None:
 def _number(value: Any) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if number else None
+
+
+def _has(event: Mapping[str, Any], name: str) -> bool:
+    return _number(event.get(name)) is not None
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -239,7 +239,7 @@ def _all_choices(value: Any, name: str) -> Iterator[Choice]:
 
 
 def _close(value: Any, name: str, answer: Callable[[Choice], Answer]) -> Any:
-    if not is_open(value):
+    if not isinstance(value, Value | tuple | Open):
         return value
     if isinstance(value, FirstOf):
         index = answer(_choice(f"{name}.count", value))

@@ -1,0 +1,70 @@
+"""Exact sizes of an architecture, from its parts on the meta device. No formula is kept by hand.
+
+Equal parts are counted once and remembered, so that thousands of architectures are checked in seconds.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nasformer.models.transformer import ModelSettings, Part, parts
+from nasformer.operators.attention import Memory
+from nasformer.operators.normalization import Sublayer
+
+_SETTINGS = ModelSettings(target_vocabulary=1)
+
+
+def _outline(part: Part) -> Sublayer:
+    with torch.device("meta"):
+        return part.build(_SETTINGS)
+
+
+@lru_cache(maxsize=65536)
+def _part_parameters(part: Part) -> int:
+    return sum(parameter.numel() for parameter in _outline(part).parameters())
+
+
+@lru_cache(maxsize=65536)
+def _part_flops(part: Part, time: int, source: int) -> int:
+    sublayer = _outline(part).eval()
+    x = torch.empty(1, time, part.dim, device="meta")
+    context = (Memory([torch.empty(1, source, part.memory_dim, device="meta")] * 3, None),) if part.memory_dim else ()
+    with FlopCounterMode(display=False) as counter:
+        sublayer(x, *context)
+    return counter.get_total_flops()
+
+
+def _stacks(architecture: Any) -> list[Any]:
+    return [stack for stack in (getattr(architecture, "encoder", None), architecture.decoder) if stack is not None]
+
+
+def core_parameters(architecture: Any) -> int:
+    """Parameters without embeddings and output projection (HAT's convention)."""
+    final_norms = sum(2 * stack.dim for stack in _stacks(architecture)) if architecture.norm == "pre" else 0
+    return final_norms + sum(_part_parameters(part) for _, _, part in parts(architecture))
+
+
+def total_parameters(architecture: Any, settings: ModelSettings) -> int:
+    """All parameters of the network, embeddings and output projection included."""
+    target = 2 * settings.target_vocabulary * architecture.decoder.dim
+    encoder = getattr(architecture, "encoder", None)
+    return core_parameters(architecture) + target + (settings.source_vocabulary or 0) * (encoder.dim if encoder else 0)
+
+
+def published_parameters(architecture: Any, target_vocabulary: int) -> int:
+    """Core parameters and the untied output matrix (Lite Transformer's convention)."""
+    return core_parameters(architecture) + target_vocabulary * architecture.decoder.dim
+
+
+def core_flops(architecture: Any, source: int = 30, target: int = 30) -> int:
+    """Floating-point operations of one forward pass over one sentence of these lengths, without the output projection.
+
+    As `torch.utils.flop_counter` counts them: two for each multiply-add of a matrix product or convolution.
+    """
+    return sum(
+        _part_flops(part, source if stack == "encoder" else target, source) for stack, _, part in parts(architecture)
+    )

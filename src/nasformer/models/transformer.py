@@ -1,0 +1,232 @@
+"""One architecture of the Transformer family made into a plain network. No choices survive here.
+
+The network is described first, as a list of named `Part`s (`parts`), and then built from it; sizes and FLOPs come from
+building the same parts on the meta device (`nasformer.models.size`), so what is counted is what is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasformer.operators import catalogue
+from nasformer.operators.attention import Memory
+from nasformer.operators.catalogue import Dropout
+from nasformer.operators.normalization import LayerNorm, Sublayer
+from nasformer.operators.operator import Cache
+from nasformer.operators.positions import position_table, positions
+from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder, Positive
+from nasformer.spaces.value import Value
+
+PAD = 0
+"""The token that fills a batch; what stands there never matters."""
+
+
+class ModelSettings(Value):
+    """What a network needs besides its architecture.
+
+    `position_width` is the width of the position table that every stack cuts to its dim: the largest dim of the space,
+    so that an inherited network and its supernet agree; None takes the stack's own dim. With `dropout_full_dim` the
+    residual dropout of a stack is scaled by its dim / dropout_full_dim (HAT's rule).
+    """
+
+    source_vocabulary: Positive | None = None
+    target_vocabulary: Positive
+    position_width: Positive | None = None
+    dropout: Dropout = Dropout()
+    dropout_full_dim: Positive | None = None
+
+    def residual_dropout(self, dim: int) -> float:
+        """The dropout of residual branches in a stack of this dim."""
+        return self.dropout.residual * (dim / self.dropout_full_dim if self.dropout_full_dim else 1.0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sub-layer of a network: an operator with its residual and norm."""
+
+    role: Literal["mixer", "cross", "feed_forward"]
+    value: Any
+    dim: int
+    memory_dim: int
+    causal: bool
+    norm: Literal["post", "pre"]
+
+    def build(self, settings: ModelSettings) -> Sublayer:
+        """The sub-layer, on the current default device, weights not yet drawn."""
+        if self.role == "mixer":
+            operator = catalogue.mixer(self.value, self.dim, causal=self.causal, dropout=settings.dropout)
+        elif self.role == "cross":
+            operator = catalogue.cross_attention(self.value, self.dim, self.memory_dim, dropout=settings.dropout)
+        else:
+            operator = catalogue.feed_forward(self.value, self.dim)
+        return Sublayer(operator, self.dim, norm=self.norm, dropout=settings.residual_dropout(self.dim))
+
+
+def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int, Part]]:
+    """Every sub-layer in the order of the computation: stack name, layer index, part."""
+    memory_dim = architecture.encoder.dim if isinstance(architecture, EncoderDecoder) else 0
+    stacks: list[tuple[str, Any]] = [("decoder", architecture.decoder)]
+    if isinstance(architecture, EncoderDecoder):
+        stacks.insert(0, ("encoder", architecture.encoder))
+    for name, stack in stacks:
+        for index, layer in enumerate(stack.layers):
+            for role in ("mixer", "cross", "feed_forward"):
+                value = getattr(layer, role, None)
+                if value is not None:
+                    memory = memory_dim if role == "cross" else 0
+                    yield name, index, Part(role, value, stack.dim, memory, name == "decoder", architecture.norm)
+
+
+MakePart = Callable[[str, int, Part], Sublayer]
+"""(stack name, layer index, part) → the sub-layer; how a supernet lends its own."""
+
+
+class Embedding(nn.Module):
+    """Token embeddings times √dim plus sinusoidal positions."""
+
+    def __init__(self, vocabulary: int, dim: int, position_width: int, dropout: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, dim))
+        self.position_width, self.dropout = position_width, dropout
+
+    def reset(self, generator: torch.Generator) -> None:
+        """N(0, 1/dim), the padding row zero."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, self.weight.shape[1] ** -0.5, generator=generator)
+            self.weight[PAD] = 0.0
+
+    def forward(self, tokens: Tensor, padding: Tensor | None, offset: Tensor | int = 0) -> Tensor:
+        """tokens (batch, time) → (batch, time, dim); `offset` (batch, 1) is the number of real tokens before."""
+        dim = self.weight.shape[1]
+        x = F.embedding(tokens, self.weight) * math.sqrt(dim)
+        at = positions(padding, tokens.shape[1], offset)
+        longest = tokens.shape[1] if at is None or at.device.type == "meta" else int(at.max()) + 1
+        table = position_table(longest, self.position_width, dim, self.weight)
+        return F.dropout(x + (table[: tokens.shape[1]] if at is None else table[at]), self.dropout, self.training)
+
+
+class Stack(nn.Module):
+    """The layers of one side, with a final norm when norms come first."""
+
+    def __init__(self, name: str, architecture: EncoderDecoder | DecoderOnly, make: MakePart) -> None:
+        super().__init__()
+        layers: dict[int, nn.ModuleDict] = {}
+        for stack, index, part in parts(architecture):
+            if stack == name:
+                layers.setdefault(index, nn.ModuleDict())[part.role] = make(stack, index, part)
+        self.layers = nn.ModuleList(layers.values())
+        self.norm = LayerNorm(getattr(architecture, name).dim) if architecture.norm == "pre" else None
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What leaves the stack: normalised, whichever the style (our reading 3 of papers/operators.md)."""
+        return x if self.norm is None else self.norm(x)
+
+
+def _padding(tokens: Tensor) -> Tensor | None:
+    """Where tokens (batch, time) are padding; None where a look at them costs nothing and finds none."""
+    padding = tokens == PAD
+    return None if tokens.device.type == "cpu" and not padding.any() else padding
+
+
+class _Decoding(nn.Module):
+    """What both families share: a causal stack over target tokens, and the map to the vocabulary."""
+
+    embedding: Embedding
+    decoder: Stack
+    output: Output
+
+    def _decode(self, tokens: Tensor, memory: Memory | None, cache: Cache | None) -> Tensor:
+        padding = _padding(tokens)
+        x = self.embedding(tokens, padding, 0 if cache is None else cache.get("seen", 0))
+        if cache is not None:
+            real = torch.full_like(tokens[:, :1], tokens.shape[1]) if padding is None else (~padding).sum(1, True)
+            cache["seen"] = cache.get("seen", 0) + real
+        for index, layer in enumerate(self.decoder.layers):
+            inside = None if cache is None else cache.setdefault(str(index), {"mixer": {}, "cross": {}})
+            x = layer["mixer"](x, padding, None if inside is None else inside["mixer"])
+            if memory is not None:
+                x = layer["cross"](x, memory, None if inside is None else inside["cross"])
+            x = layer["feed_forward"](x)
+        return self.decoder.finish(x)
+
+
+class Output(nn.Module):
+    """The untied map from the last hidden state to the vocabulary, without bias."""
+
+    def __init__(self, vocabulary: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, dim))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """N(0, 1/dim)."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, self.weight.shape[1] ** -0.5, generator=generator)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, dim) → logits (…, vocab)."""
+        return F.linear(hidden, self.weight)
+
+
+class EncoderDecoderModel(_Decoding):
+    """A sequence-to-sequence network: source and target tokens → logits of the next target token."""
+
+    def __init__(self, architecture: EncoderDecoder, settings: ModelSettings, make: MakePart | None = None) -> None:
+        super().__init__()
+        make = make or (lambda stack, index, part: part.build(settings))
+        self.architecture, self.settings = architecture, settings
+        source, target = architecture.encoder.dim, architecture.decoder.dim
+        assert settings.source_vocabulary is not None, "an encoder needs a source vocabulary"
+        self.source_embedding = _embedding(settings.source_vocabulary, source, settings)
+        self.encoder = Stack("encoder", architecture, make)
+        self.embedding = _embedding(settings.target_vocabulary, target, settings)
+        self.decoder = Stack("decoder", architecture, make)
+        self.output = Output(settings.target_vocabulary, target)
+
+    def encode(self, source: Tensor) -> Memory:
+        """source (batch, source) → the outputs of the last three layers."""
+        padding = _padding(source)
+        x = self.source_embedding(source, padding)
+        outputs = []
+        for layer in self.encoder.layers:
+            x = layer["feed_forward"](layer["mixer"](x, padding))
+            outputs.append(x)
+        return Memory([self.encoder.finish(output) for output in reversed(outputs[-3:])], padding)
+
+    def decode(self, target: Tensor, memory: Memory, cache: Cache | None = None) -> Tensor:
+        """target (batch, target) → hidden states (batch, target, decoder dim); with a cache, of the new positions."""
+        return self._decode(target, memory, cache)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """source (batch, source), target (batch, target) → logits (batch, target, vocab)."""
+        return self.output(self.decode(target, self.encode(source)))
+
+
+class DecoderOnlyModel(_Decoding):
+    """A language model: tokens → logits of the next token."""
+
+    def __init__(self, architecture: DecoderOnly, settings: ModelSettings, make: MakePart | None = None) -> None:
+        super().__init__()
+        make = make or (lambda stack, index, part: part.build(settings))
+        self.architecture, self.settings = architecture, settings
+        self.embedding = _embedding(settings.target_vocabulary, architecture.decoder.dim, settings)
+        self.decoder = Stack("decoder", architecture, make)
+        self.output = Output(settings.target_vocabulary, architecture.decoder.dim)
+
+    def decode(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens (batch, time) → hidden states (batch, time, dim); with a cache, of the new positions."""
+        return self._decode(tokens, None, cache)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (batch, time) → logits (batch, time, vocab)."""
+        return self.output(self.decode(tokens))
+
+
+def _embedding(vocabulary: int, dim: int, settings: ModelSettings) -> Embedding:
+    return Embedding(vocabulary, dim, settings.position_width or dim, settings.residual_dropout(dim))

@@ -1,0 +1,132 @@
+"""Multi-head attention: of a sequence to itself, causal or not, and of a decoder to the last encoder layers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasformer.operators.operator import Cache, Linear
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, *, causal: bool = False, dropout: float = 0.0
+) -> Tensor:
+    """Scaled dot-product attention.
+
+    query is (batch, heads, target, width), key and value are (batch, heads, source, width), `hidden` is
+    (batch, source), true where a key must not be seen. With `causal` the last query is aligned with the last key. On a
+    CPU the three plain steps take half of `scaled_dot_product_attention`'s time at sentence lengths (docs/results.md);
+    on a GPU the fused kernel is used.
+    """
+    target, source = query.shape[-2], key.shape[-2]
+    future = None
+    if causal and target > 1:
+        future = torch.ones(target, source, dtype=torch.bool, device=query.device).triu(source - target + 1)
+    mask = future if hidden is None else hidden[:, None, None, :]
+    if future is not None and hidden is not None:
+        mask = future | hidden[:, None, None, :]
+    if query.device.type == "cuda":
+        seen = None if mask is None else ~mask
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(mask, -1e4 if scores.dtype == torch.float16 else -1e9)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return F.dropout(weights.to(value.dtype), dropout, training=dropout > 0) @ value
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, time, width) → (batch, heads, time, width / heads); heads own contiguous channels."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(batch, heads, time, width / heads) → (batch, time, width)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (papers/operators.md §10); `width` channels of query, key and value, dim by default."""
+
+    def __init__(
+        self, dim: int, *, heads: int, width: int | None = None, causal: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.projection = Linear(dim, width or dim, maps=3, gain=1 / math.sqrt(2))
+        self.output = Linear(width or dim, dim)
+        self.heads, self.causal, self.dropout = heads, causal, dropout
+
+    def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """x (batch, time, dim) → (batch, time, dim)."""
+        query, key, value = (split_heads(part, self.heads) for part in self.projection(x).chunk(3, dim=-1))
+        if cache is not None:
+            if padding is None and "hidden" in cache:
+                padding = x.new_zeros(x.shape[:2], dtype=torch.bool)
+            if "key" in cache:
+                key = torch.cat([cache["key"], key], dim=2)
+                value = torch.cat([cache["value"], value], dim=2)
+                if padding is not None:
+                    before = cache.get("hidden", padding.new_zeros(x.shape[0], cache["key"].shape[2]))
+                    padding = torch.cat([before, padding], dim=1)
+            cache["key"], cache["value"] = key, value
+            if padding is not None:
+                cache["hidden"] = padding
+        dropout = self.dropout if self.training else 0.0
+        return self.output(join_heads(attend(query, key, value, padding, causal=self.causal, dropout=dropout)))
+
+
+class Memory:
+    """What a decoder sees of an encoder: the outputs of its layers, newest first, and their padding.
+
+    Args:
+        outputs: tensors (batch, source, encoder dim), the last layer's first.
+        padding: (batch, source), true where padded, or None.
+    """
+
+    def __init__(self, outputs: list[Tensor], padding: Tensor | None) -> None:
+        self.outputs, self.padding = outputs, padding
+        self._spans: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    def span(self, layers: int) -> tuple[Tensor, Tensor | None]:
+        """The last `layers` outputs one after the other along time, newest first, with the padding repeated."""
+        if layers not in self._spans:
+            padding = None if self.padding is None else self.padding.repeat(1, layers)
+            self._spans[layers] = (torch.cat(self.outputs[:layers], dim=1) if layers > 1 else self.outputs[0], padding)
+        return self._spans[layers]
+
+    def select(self, rows: Tensor) -> Memory:
+        """The memory of some rows of the batch, in the order given."""
+        padding = None if self.padding is None else self.padding.index_select(0, rows)
+        return Memory([output.index_select(0, rows) for output in self.outputs], padding)
+
+
+class CrossAttention(nn.Module):
+    """Attention from a decoder to the last `span` encoder layers at once (papers/operators.md §4)."""
+
+    def __init__(
+        self, dim: int, memory_dim: int, *, heads: int, span: int = 1, width: int | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        gain = 1 / math.sqrt(2) if dim == memory_dim else 1.0
+        self.query = Linear(dim, width or dim, gain=gain)
+        self.projection = Linear(memory_dim, width or dim, maps=2, gain=gain)
+        self.output = Linear(width or dim, dim)
+        self.heads, self.span, self.dropout = heads, span, dropout
+
+    def forward(self, x: Tensor, memory: Memory, cache: Cache | None = None) -> Tensor:
+        """x (batch, target, dim), memory of outputs (batch, source, memory dim) → (batch, target, dim)."""
+        if cache is not None and "key" in cache:
+            key, value, hidden = cache["key"], cache["value"], cache.get("hidden")
+        else:
+            outputs, hidden = memory.span(self.span)
+            key, value = (split_heads(part, self.heads) for part in self.projection(outputs).chunk(2, dim=-1))
+            if cache is not None:
+                cache["key"], cache["value"] = key, value
+                if hidden is not None:
+                    cache["hidden"] = hidden
+        query = split_heads(self.query(x), self.heads)
+        dropout = self.dropout if self.training else 0.0
+        return self.output(join_heads(attend(query, key, value, hidden, dropout=dropout)))

@@ -1,0 +1,81 @@
+"""The one table from the name of an operator to what builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import nn
+
+from nasformer.operators.attention import CrossAttention, SelfAttention
+from nasformer.operators.dynamic_convolution import DynamicConvolution, LightConvolution
+from nasformer.operators.feedforward import FeedForward
+from nasformer.operators.long_short import LongShort
+from nasformer.spaces.value import Value
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Dropout(Value):
+    """Dropout probabilities: of the residual branches, of attention weights, and of convolution taps."""
+
+    residual: Probability = 0.1
+    attention: Probability = 0.0
+    weight: Probability = 0.1
+
+
+Builder = Callable[[Any, int, bool, Dropout], nn.Module]
+"""(the operator's value in the architecture, dim, causal, dropout) → the operator."""
+
+
+def _attention(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
+    return SelfAttention(dim, heads=value.heads, width=value.width, causal=causal, dropout=dropout.attention)
+
+
+def _convolution(operator: type[LightConvolution] | type[DynamicConvolution]) -> Builder:
+    def build(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
+        return operator(
+            dim, heads=value.heads, kernel=value.kernel, gated=value.gated, causal=causal, dropout=dropout.weight
+        )
+
+    return build
+
+
+def _long_short(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
+    return LongShort(
+        dim,
+        filter=value.filter,
+        heads=value.heads,
+        kernel=value.kernel,
+        gated=value.gated,
+        causal=causal,
+        dropout=dropout.attention,
+        weight_dropout=dropout.weight,
+    )
+
+
+MIXERS: dict[str, Builder] = {
+    "attention": _attention,
+    "light_convolution": _convolution(LightConvolution),
+    "dynamic_convolution": _convolution(DynamicConvolution),
+    "long_short": _long_short,
+}
+"""Every operator that mixes time, by the `kind` of its value."""
+
+
+def mixer(value: Any, dim: int, *, causal: bool, dropout: Dropout) -> nn.Module:
+    """The operator that a value of an architecture names, for a stream of `dim` channels."""
+    return MIXERS[value.kind](value, dim, causal, dropout)
+
+
+def cross_attention(value: Any, dim: int, memory_dim: int, *, dropout: Dropout) -> nn.Module:
+    """The cross-attention that a value names."""
+    return CrossAttention(
+        dim, memory_dim, heads=value.heads, span=value.span, width=value.width, dropout=dropout.attention
+    )
+
+
+def feed_forward(value: Any, dim: int) -> nn.Module:
+    """The feed-forward operator that a value names."""
+    return FeedForward(dim, value.inner(dim), activation=value.activation, gated=value.gated)

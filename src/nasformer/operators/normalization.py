@@ -1,0 +1,44 @@
+"""Layer normalisation, and the sub-layer that wraps an operator in residual and norm."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis, statistics over the channels that are there (epsilon 1e-5)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.bias = nn.Parameter(torch.empty(dim))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Gain 1, bias 0."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, dim) → (…, dim)."""
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-5)
+
+
+class Sublayer(nn.Module):
+    """`norm(x + dropout(operator(x)))` (post) or `x + dropout(operator(norm(x)))` (pre); papers/operators.md §0."""
+
+    def __init__(self, operator: nn.Module, dim: int, *, norm: Literal["post", "pre"], dropout: float) -> None:
+        super().__init__()
+        self.operator = operator
+        self.norm = LayerNorm(dim)
+        self.style = norm
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        """x (batch, time, dim) and whatever the operator takes besides."""
+        if self.style == "pre":
+            return x + F.dropout(self.operator(self.norm(x), *context), self.dropout, self.training)
+        return self.norm(x + F.dropout(self.operator(x, *context), self.dropout, self.training))

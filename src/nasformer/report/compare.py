@@ -1,0 +1,77 @@
+"""Several runs side by side: mean and spread across seeds, for each row of the runs whose recipes agree."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nasformer.report.gather import gather
+from nasformer.report.table import MISSING, amount, difference_text, markdown, quality_text
+from nasformer.report.values import Gathered, Row
+
+
+def compare(folders: Iterable[Path]) -> str:
+    """Markdown: one table for the runs of each recipe (seeds aside); unfinished runs are named and left out.
+
+    The difference to the Transformer is taken within each run before the mean. The spread is the standard deviation.
+    """
+    runs = [(Path(folder), gather(folder)) for folder in folders]
+    groups: dict[str, list[tuple[Path, Gathered]]] = {}
+    for folder, run in runs:
+        if run.finished:
+            recipe = f"{run.provenance.recipe_name} {_without_seeds(run.provenance.recipe)}"
+            groups.setdefault(recipe, []).append((folder, run))
+    parts = [_group([run for _, run in group], [folder.name for folder, _ in group]) for group in groups.values()]
+    if len(groups) > 1:
+        parts.insert(0, f"The recipes differ in more than the seed: {len(groups)} tables, not to be averaged.")
+    left_out = [folder.name for folder, run in runs if not run.finished]
+    parts += [f"Left out, as unfinished: {', '.join(left_out)}."] if left_out else []
+    return "\n\n".join(parts or ["There is no run to compare."]) + "\n"
+
+
+def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
+    first = runs[0].comparison
+    seeds = ", ".join(run.provenance.seed or MISSING for run in runs)
+    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    title = f"**{runs[0].provenance.recipe_name or 'recipe'}**: {count} ({', '.join(names)}), seeds {seeds}"
+    labels = [quality.label for quality in first.qualities]
+    header = ("model", "runs", "core parameters", *labels, f"Δ {first.main.label} to Transformer")
+    rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
+    return f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
+
+
+def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
+    found: list[tuple[Gathered, Row]] = [(run, row) for run in runs if (row := run.comparison.row(name)) is not None]
+    sizes = [row.core_parameters for _, row in found if row.core_parameters is not None]
+    qualities = []
+    for quality in runs[0].comparison.qualities:
+        values = [row.qualities[quality.name].value for _, row in found if quality.name in row.qualities]
+        qualities.append(f"{quality_text(statistics.mean(values))}{_spread(values, values)}" if values else MISSING)
+    main = runs[0].comparison.main.name
+    differences = [value for run, row in found if (value := run.comparison.difference(row)) is not None]
+    like = next((row.qualities[main] for _, row in found if main in row.qualities), None)
+    difference = MISSING
+    if differences and like:
+        difference = difference_text(statistics.mean(differences), like) + _spread(differences, [like.value])
+    size = amount(statistics.mean(sizes)) if sizes else MISSING
+    return (found[0][1].label, str(len(found)), size, *qualities, difference)
+
+
+def _spread(values: Sequence[float], like: Sequence[float]) -> str:
+    """` ± ` and the standard deviation, with the decimals of `like`; nothing for a single value."""
+    if len(values) < 2:
+        return ""
+    digits = len(quality_text(like[0]).partition(".")[2])
+    return f" ± {statistics.stdev(values):.{digits}f}"
+
+
+def _without_seeds(recipe: str | None) -> str:
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: strip(part) for name, part in value.items() if name != "seed"}
+        return [strip(part) for part in value] if isinstance(value, list) else value
+
+    return json.dumps(strip(json.loads(recipe or "null")), sort_keys=True)

@@ -1,0 +1,107 @@
+"""What every figure shares: one colour a kind of operator, one style, and the way from a figure to an SVG string."""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, QUIET, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
+
+OPERATOR_COLOURS = {
+    "attention": "#0072B2",
+    "light_convolution": "#E69F00",
+    "dynamic_convolution": "#D55E00",
+    "long_short": "#009E73",
+    "long_short_light": "#009E73",
+    "long_short_dynamic": "#00634A",
+    "cross_attention": "#9CCDEC",
+    "feed_forward": "#DADADA",
+    "skip": "#F4F4F4",
+    "none": "#FFFFFF",
+}
+"""The colour of each kind of operator, told apart by colour-blind readers (after Okabe and Ito)."""
+
+ROW_COLOURS = {
+    "found": "#111111",
+    "search": "#8A8A8A",
+    "transformer": "#0072B2",
+    "lite_transformer": "#009E73",
+    "light_convolution": "#E69F00",
+    "dynamic_convolution": "#D55E00",
+    "random_search": "#CC79A7",
+    "spos": "#56B4E9",
+    "spos_search": "#56B4E9",
+    "sizes_only": "#8C6D31",
+}
+"""The colour of each stage and row; a row built of one operator has that operator's colour."""
+
+_OTHERS = ("#882255", "#44AA99", "#999933", "#AA4499", "#332288", "#B8A038")
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nasformer",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def operator_colour(kind: str) -> str:
+    """The one colour of a kind of operator, on every figure; a kind that is not listed keeps its own too."""
+    return OPERATOR_COLOURS.get(kind) or _other(kind)
+
+
+def row_colour(name: str) -> str:
+    """The one colour of a row of the comparison and of the stage that trained it."""
+    return ROW_COLOURS.get(name) or _other(name)
+
+
+def _other(name: str) -> str:
+    return _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
+
+
+def words(name: str) -> str:
+    """A name as readers write it."""
+    return name.replace("_", " ")
+
+
+def svg(name: str, title: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
+    """What `draw` puts on a figure of that size (inches), as an SVG element whose ids start with its name.
+
+    The same values give the same text.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        text = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=metadata)
+    drawn = text.getvalue()
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    drawn = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", drawn)
+    drawn = re.sub(r'^(<svg [^>]*?)width="[^"]*"', rf'\1width="{size[0] * 96:.0f}"', drawn)
+    drawn = re.sub(r'^(<svg [^>]*?)height="[^"]*"', rf'\1height="{size[1] * 96:.0f}"', drawn)
+    drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return drawn.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")

@@ -1,0 +1,160 @@
+"""The report: one HTML page that needs nothing else, written at any time of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from nasformer.report import draw
+from nasformer.report.blueprint import draw_architecture
+from nasformer.report.gather import gather
+from nasformer.report.table import amount, cells, header, limit_text
+from nasformer.report.values import FOUND, Correlation, Gathered, SearchCurve
+from nasformer.report.verdict import notes, verdict
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its title and a caption that says what to look for."""
+
+    title: str
+    svg: Markup
+    caption: str
+
+
+def write_report(run_folder: Path) -> Path:
+    """Writes `report.html` into a run folder, finished or not, and returns its path; an old one is replaced whole."""
+    target = Path(run_folder) / "report.html"
+    part = target.with_name("report.html.part")
+    part.write_text(render(gather(run_folder), Path(run_folder).name), encoding="utf-8")
+    os.replace(part, target)
+    return target
+
+
+def render(run: Gathered, name: str = "run") -> str:
+    """The page of a run, as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    comparison = run.comparison
+    sizes = [one for one in run.shares if not one.is_operator and one.rounds]
+    return environment.get_template("page.html.jinja").render(
+        title=f"{run.provenance.recipe_name or 'nasformer'} on {_task(run.task)}" if run.task else name,
+        run=run,
+        progress=progress(run),
+        verdict=verdict(comparison),
+        notes=notes(comparison),
+        header=header(comparison),
+        rows=[(row.name == FOUND, cells(comparison, row)) for row in comparison.rows],
+        limit=limit_text(comparison),
+        signatures=signatures(run),
+        correlation=correlation_text(run.correlation) if run.correlation else None,
+        pictures=pictures(run),
+        architecture=Markup(draw_architecture(run.diagram)) if run.diagram else None,
+        sizes=[(one.choice.replace("_", " "), one.favourite[0], f"{one.favourite[1]:.0%}") for one in sizes],
+        stages=[_stage(curve) for curve in run.curves],
+    )
+
+
+def _stage(curve: SearchCurve) -> tuple[str, ...]:
+    updates = amount(curve.updates[-1]) if curve.updates else "–"
+    state = "finished" if curve.finished else "unfinished"
+    return (curve.stage.replace("_", " "), updates, duration(curve.seconds), state)
+
+
+SIZE_AND_QUALITY = """Trained models with their intervals (on top, where the run has them) and members that the
+search scored in its last round with shared weights (below, where it has them). The two are not measured alike:
+compare within a panel. Look for the star: does it lie beyond the interval of every model of its size, left of the
+limit?"""
+OPERATORS = """How often each operator occurs in the set from which the search samples, by layer (the input’s at the
+bottom) and round. Look for layers where one colour takes over, and for layers that stay undecided."""
+EXPLORATION = """Best and median score in the explored set. A falling median says that the set improves. Scores of
+different rounds use other weights and validation batches: the step between two bands also holds the supernet’s
+progress."""
+DIVERGENCE = """How much the outputs of sampled architectures vary for one fixed input. Shrinking should lower it at
+every round: the square below the circle."""
+TRAINING = """Training loss (faint: as recorded; strong: smoothed) and validation loss (dots). A training loss may
+hold label smoothing and dropout, so compare training losses with each other, not with validation."""
+
+
+def pictures(run: Gathered) -> tuple[Picture, ...]:
+    """The figures for which the run has something to show."""
+    main = run.comparison.main.name
+    scored = any(row.core_parameters is not None and main in row.qualities for row in run.comparison.rows)
+    shown: list[tuple[str, str, str]] = []
+    if run.scatter.members or scored:
+        shown.append(("Size and quality", draw.draw_scatter(run.scatter), SIZE_AND_QUALITY))
+    if any(one.is_operator and one.rounds for one in run.shares):
+        shown.append(("Which operators stay", draw.draw_operator_shares(run.shares), OPERATORS))
+    if run.explorations:
+        shown.append(("Exploration", draw.draw_exploration(run.explorations), EXPLORATION))
+    if run.divergence:
+        shown.append(("Divergence", draw.draw_divergence(run.divergence), DIVERGENCE))
+    if any(curve.updates or curve.validation_updates for curve in run.curves):
+        shown.append(("Training", draw.draw_curves(run.curves, run.rounds), TRAINING))
+    return tuple(Picture(title, Markup(svg), caption) for title, svg, caption in shown)
+
+
+def progress(run: Gathered) -> str | None:
+    """What an unfinished run has done so far; None for a finished one."""
+    if run.finished:
+        return None
+    if run.last is None:
+        return "Unfinished: nothing is recorded yet. This page shows what is there."
+    said = f"the last event is “{run.last.get('event')}”"
+    if "stage" in run.last:
+        said += f" of the stage “{str(run.last['stage']).replace('_', ' ')}”"
+    if "update" in run.last:
+        said += f" at update {run.last['update']}"
+    time = run.last.get("time")
+    if isinstance(time, int | float):
+        said += f", {datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"Unfinished: {said}. This page shows what is there."
+
+
+def signatures(run: Gathered) -> tuple[tuple[str, str], ...]:
+    """The different signatures of the scores, each with its quality's name."""
+    found = {
+        (quality.label, measured.signature): None
+        for row in run.comparison.rows
+        for quality in run.comparison.qualities
+        if (measured := row.qualities.get(quality.name)) and measured.signature
+    }
+    return tuple((label, str(signature)) for label, signature in found)
+
+
+def correlation_text(correlation: Correlation) -> str:
+    """The rank correlation, in a sentence."""
+    interval = ""
+    if correlation.low is not None and correlation.high is not None:
+        interval = f" ({correlation.low:.2f} to {correlation.high:.2f})"
+    count = f" over {correlation.members} members" if correlation.members else ""
+    return (
+        f"Kendall correlation between scores with inherited weights and after training{count}: "
+        f"{correlation.kendall:.2f}{interval}. 1 means the same order, 0 no relation."
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for readers: `512 s`, `12 min`, `3.4 h`."""
+    if seconds is None:
+        return "–"
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _task(task: Mapping[str, Any]) -> str:
+    languages = f" {task['source']} → {task['target']}" if "source" in task and "target" in task else ""
+    return f"{task.get('name', 'task')}{languages}"

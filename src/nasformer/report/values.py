@@ -1,0 +1,210 @@
+"""The small frozen values that a report shows; `gather` makes them, tables, plots and pages draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nasformer.report.diagram import Diagram
+
+FOUND = "found"
+"""The name of the row and of the stage of the architecture that the search found."""
+
+REFERENCE = "transformer"
+"""The name of the row that differences are taken to."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A number that says how good a model is: its field in a scorecard, its name for readers, and its better side."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+
+
+QUALITIES = (
+    Quality("bleu", "BLEU", True),
+    Quality("chrf", "chrF", True),
+    Quality("accuracy", "accuracy", True),
+    Quality("bits_per_byte", "bits per byte", False),
+    Quality("perplexity", "perplexity", False),
+    Quality("loss", "loss", False),
+)
+"""The qualities that a report knows; the first one that a row has is the one that is compared."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with its interval, where one was measured."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    signature: str | None = None
+
+    def overlaps(self, other: Measured) -> bool | None:
+        """Whether the two intervals share a point; None where one of them is unknown."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return None
+        return self.low <= other.high and other.low <= self.high
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the comparison: its quality, its size and what it cost. None means not measured."""
+
+    name: str
+    label: str
+    qualities: Mapping[str, Measured] = field(default_factory=dict)
+    core_parameters: float | None = None
+    total_parameters: float | None = None
+    flops: float | None = None
+    updates: float | None = None
+    evaluations: float | None = None
+    seconds: float | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of a result, the qualities to show and the limits that the search obeyed."""
+
+    rows: tuple[Row, ...] = ()
+    qualities: tuple[Quality, ...] = QUALITIES[:2]
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Quality:
+        """The quality that decides: the first one shown."""
+        return self.qualities[0]
+
+    def row(self, name: str) -> Row | None:
+        """The first row of that name."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    def difference(self, row: Row, reference: Row | None = None) -> float | None:
+        """The main quality of a row minus that of the reference (by default the Transformer's row)."""
+        reference = reference or self.row(REFERENCE)
+        if reference is None or row is reference:
+            return None
+        ours, theirs = row.qualities.get(self.main.name), reference.qualities.get(self.main.name)
+        return ours.value - theirs.value if ours and theirs else None
+
+    def above_limit(self, row: Row) -> bool:
+        """Whether a row has more core parameters than the search was allowed."""
+        limit = self.limits.get("max_core_parameters")
+        return limit is not None and row.core_parameters is not None and row.core_parameters > limit
+
+
+@dataclass(frozen=True)
+class SearchCurve:
+    """The training of one stage: loss by update, the same smoothed, and validation losses."""
+
+    stage: str
+    updates: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+    smoothed: tuple[float, ...] = ()
+    validation_updates: tuple[int, ...] = ()
+    validation_losses: tuple[float, ...] = ()
+    seconds: float | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Round:
+    """One shrinking of the space: after which update, and how many members the set has since."""
+
+    number: int
+    update: int
+    members: int | None
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """The scores (losses: lower is better) of one iteration of one exploration round."""
+
+    round: int
+    iteration: int
+    best: float
+    median: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often each option of one choice occurs in the sampled set: `shares[round][option]`, rounds in order."""
+
+    choice: str
+    rounds: tuple[int, ...]
+    options: tuple[str, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the choice is between operators (and not between sizes)."""
+        return self.choice.endswith(".mixer")
+
+    @property
+    def favourite(self) -> tuple[str, float]:
+        """The most frequent option after the last round, and its share."""
+        return max(zip(self.options, self.shares[-1], strict=True), key=lambda pair: pair[1])
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far sampled architectures disagree at one round, before and after it. None means not measured."""
+
+    round: int
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Sizes against quality: (core parameters, validation loss) of evaluated members, the rows, and the limit."""
+
+    members: tuple[tuple[float, float], ...]
+    comparison: Comparison
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Kendall's rank correlation between scores with inherited and with trained weights."""
+
+    kendall: float
+    low: float | None
+    high: float | None
+    members: int | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What it takes to do it again: the command, the rest of the environment, the recipe."""
+
+    command: str | None
+    environment: tuple[tuple[str, str], ...]
+    recipe: str | None
+    recipe_name: str | None
+    seed: str | None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that a report shows of one run."""
+
+    finished: bool
+    task: Mapping[str, Any]
+    last: Mapping[str, Any] | None
+    unreadable: int
+    comparison: Comparison
+    curves: tuple[SearchCurve, ...]
+    rounds: tuple[Round, ...]
+    explorations: tuple[Exploration, ...]
+    shares: tuple[Shares, ...]
+    divergence: tuple[Divergence, ...]
+    scatter: Scatter
+    correlation: Correlation | None
+    provenance: Provenance
+    diagram: Diagram | None

@@ -1,0 +1,137 @@
+"""Every architecture of a Transformer space in one set of weights.
+
+Where a choice is among operators, each option of each layer has weights of its own; where it is among sizes, an
+architecture uses leading slices (papers/shrinknas.md, our reading 5; papers/operators.md §5). Depth: the first layers.
+`at` gives a plain model whose weights are views of the shared ones, so the supernet needs no mode and no copy of the
+model's code, and what holds for plain models holds for it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasformer.models.build import FAMILIES, build, outline
+from nasformer.models.transformer import ModelSettings, Part, parts
+from nasformer.operators.normalization import Sublayer
+from nasformer.spaces.space import Choice, Space, label
+from nasformer.supernets.elastic import Lender, leading, twin
+from nasformer.supernets.mixed import Mixed
+from nasformer.supernets.selection import Selection
+
+
+class TransformerSupernet:
+    """The shared weights of a space of Transformers.
+
+    Args:
+        space: the space; its choices among operators are named `….mixer`.
+        settings: the settings of every model; `position_width` becomes the largest dim of the space.
+        seed: draws the initial weights.
+        weights: the weights to start from instead (as saved from `weights`).
+    """
+
+    def __init__(
+        self, space: Space, settings: ModelSettings, *, seed: int, weights: dict[str, Tensor] | None = None
+    ) -> None:
+        self.space = space
+        self._operators = {choice.name: choice for choice in space.choices if choice.operators}
+        covering = _covering(space)
+        widest = max(stack.dim for a in covering for stack in (a.decoder, getattr(a, "encoder", a.decoder)))
+        self.settings = settings.but(position_width=settings.position_width or widest)
+        if weights is None:
+            weights = {}
+            for index, architecture in enumerate(covering):
+                model = build(architecture, self.settings, seed=seed + index)
+                rename = self._names(architecture)
+                for name, parameter in model.named_parameters():
+                    weights.setdefault(rename(name), parameter.detach())
+        self.weights = weights
+        self._lender = Lender(weights)
+        self._sublayers: dict[tuple[str, int, Part], Sublayer] = {}
+
+    def at(self, selection: Selection | Any) -> nn.Module:
+        """The model that runs this selection (or architecture) on the shared weights.
+
+        Its parameters are views: after a backward pass each carries its own gradient, and writing to it writes to the
+        supernet. Choices among operators may run several options, weighted; sizes take one.
+        """
+        if isinstance(selection, dict):
+            return self._mixed(selection)
+        with torch.device("meta"):
+            model = FAMILIES[selection.family](selection, self.settings, make=self._sublayer)
+        return self._lender.lend(model, lambda name: name)
+
+    def inherit(self, architecture: Any) -> nn.Module:
+        """A plain model with its own copy of the weights that `at(architecture)` runs."""
+        model = outline(architecture, self.settings)
+        rename = self._names(architecture)
+        owners = dict(model.named_modules())
+        for name, parameter in list(model.named_parameters()):
+            path, _, last = name.rpartition(".")
+            copied = leading(self.weights[rename(name)], parameter.shape).clone(memory_format=torch.contiguous_format)
+            owners[path]._parameters[last] = nn.Parameter(copied)
+        return model
+
+    def sources(self, architecture: Any) -> dict[str, str]:
+        """For each parameter of the plain model, the name of the shared weight of which it is a leading slice."""
+        rename = self._names(architecture)
+        return {name: rename(name) for name, _ in outline(architecture, self.settings).named_parameters()}
+
+    def _names(self, architecture: Any) -> Any:
+        """From the name of a parameter in the plain model to the name of the shared weight."""
+        slots = {
+            f"{stack}.layers.{index}.{part.role}": label(part.value) for stack, index, part in parts(architecture)
+        }
+
+        def rename(name: str) -> str:
+            for slot in self._operators:
+                if name.startswith(f"{slot}.operator."):
+                    return f"{slot}.operator.{slots[slot]}.{name.removeprefix(f'{slot}.operator.')}"
+            return name
+
+        return rename
+
+    def _sublayer(self, stack: str, index: int, part: Part) -> Sublayer:
+        key = (stack, index, part)
+        if key not in self._sublayers:
+            slot = f"{stack}.layers.{index}.{part.role}"
+            inside = f"{label(part.value)}." if slot in self._operators else ""
+
+            def rename(name: str) -> str:
+                return f"{slot}.{name.replace('operator.', f'operator.{inside}', 1)}"
+
+            with torch.device("meta"):
+                self._sublayers[key] = self._lender.lend(part.build(self.settings), rename)  # type: ignore[assignment]
+        return twin(self._sublayers[key])
+
+    def _mixed(self, selection: Selection) -> nn.Module:
+        def first(choice: Choice) -> int:
+            return selection[choice.name].options[0]
+
+        model = self.at(self.space.close(first))
+        for name, chosen in selection.items():
+            if name not in self._operators or (len(chosen.options) == 1 and chosen.weights is None):
+                continue
+            stack, _, index, role = name.split(".")
+            options = []
+            for option in chosen.options:
+                architecture = self.space.close(lambda c, o=option: o if c.name == name else first(c))  # type: ignore[misc]
+                part = next(p for s, i, p in parts(architecture) if (s, i, p.role) == (stack, int(index), role))
+                options.append(self._sublayer(stack, int(index), part).operator)
+            getattr(model, stack).layers[int(index)][role].operator = Mixed(options, chosen.weights)
+        return model
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """How many numbers the shared weights hold."""
+        return sum(weight.numel() for weight in self.weights.values())
+
+
+def _covering(space: Space) -> list[Any]:
+    """Architectures of the greatest sizes that together use every operator option of every layer."""
+    largest = Space(space.largest(), space.name)
+    count = max((len(choice.options) for choice in largest.choices), default=1)
+    return [largest.close(lambda choice, i=i: i % len(choice.options)) for i in range(count)]  # type: ignore[misc]
