@@ -17,12 +17,12 @@ def draw_architecture(diagram: Diagram) -> str:
     return _draw_stacks(diagram) if diagram.stacks else _draw_box(diagram.box or Box(diagram.family))
 
 
-_WIDTH, _GAP, _BLOCK, _SPACE = 3.7, 1.0, 0.38, 0.26
+_WIDTH, _GAP, _BLOCK, _SPACE = 3.7, 1.2, 0.38, 0.26
 
 
 def _draw_stacks(diagram: Diagram) -> str:
     heights = [sum(_BLOCK * len(layer) + _SPACE for layer in stack.layers) for stack in diagram.stacks]
-    height, width = max(heights) + 0.75, len(diagram.stacks) * (_WIDTH + _GAP) - _GAP + 0.2
+    height, width = max(heights) + 0.35, len(diagram.stacks) * (_WIDTH + _GAP) - _GAP + 0.2
 
     def draw(figure: Figure) -> None:
         axes = _canvas(figure, width, height)
@@ -32,7 +32,7 @@ def _draw_stacks(diagram: Diagram) -> str:
         for line in diagram.connections:
             x0, y0 = ports["encoder", line.encoder_layer, "out"]
             x1, y1 = ports["decoder", line.decoder_layer, "cross"]
-            points = [(x0, y0), (x0 + 0.55, y0), (x1 - 0.55, y1), (x1, y1)]
+            points = [(x0, y0), (x0 + 0.7, y0), (x1 - 0.7, y1), (x1, y1)]
             path = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
             axes.add_patch(PathPatch(path, facecolor="none", edgecolor="#3D8FC4", linewidth=1.2, alpha=0.8))
             axes.plot([x1], [y1], marker=">", markersize=4, color="#3D8FC4")
@@ -60,7 +60,7 @@ def _draw_stack(axes: Axes, stack: Stack, left: float, ports: dict[tuple[str, in
             low = bottom + 0.07 + place * _BLOCK
             _draw_block(axes, block, left + 0.34, low, _WIDTH - 0.42)
             if block.kind == "cross_attention":
-                ports[stack.name, number, "cross"] = (left + 0.31, low + _BLOCK / 2 - 0.02)
+                ports[stack.name, number, "cross"] = (left - 0.04, low + _BLOCK / 2 - 0.02)
         ports[stack.name, number, "out"] = (left + _WIDTH, top - 0.2)
         bottom = top + _SPACE - 0.1
 

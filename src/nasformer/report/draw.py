@@ -15,6 +15,7 @@ from nasformer.report.table import amount
 from nasformer.report.values import FOUND, Divergence, Exploration, Measured, Round, Row, Scatter, SearchCurve, Shares
 
 _MARKERS = "osD^vPX<>ph"
+_MOST_POINTS = 1000
 
 
 def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> str:
@@ -30,7 +31,7 @@ def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> 
                 _draw_curve(axes, curve)
             _name_axes(axes, "updates", "loss (nats)")
             axes.set_title("Supernets" if panel[0].stage.endswith("search") and len(panels) > 1 else "Plain models")
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+            _legend(axes)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             if any(curve.stage == "search" for curve in panel):
                 for number, one in enumerate(rounds):
@@ -52,8 +53,10 @@ def _draw_curve(axes: Axes, curve: SearchCurve) -> None:
     colour, label = row_colour(curve.stage), words(curve.stage)
     thick = 2.4 if curve.stage == FOUND else 1.5
     if curve.updates:
-        axes.plot(curve.updates, curve.losses, color=colour, alpha=0.18, linewidth=0.8)
-        axes.plot(curve.updates, curve.smoothed, color=colour, linewidth=thick, label=label)
+        step = 1 + len(curve.updates) // _MOST_POINTS
+        updates = curve.updates[::step]
+        axes.plot(updates, curve.losses[::step], color=colour, alpha=0.18, linewidth=0.8)
+        axes.plot(updates, curve.smoothed[::step], color=colour, linewidth=thick, label=label)
         label = "_"
     if curve.validation_updates:
         axes.plot(
@@ -91,11 +94,12 @@ def draw_exploration(explorations: Sequence[Exploration]) -> str:
                 textcoords="offset points",
             )
             start = end
-        axes.set_xlim(0.5, start + 0.5)
+        axes.set_xlim(0.5, max(1, start) + 0.5)
+        axes.margins(y=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         _name_axes(axes, "iterations of the exploration", "score (loss + penalties, lower is better)")
         axes.grid(False, axis="x")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+        _legend(axes)
 
     return svg("exploration", "Best and median score of the explored set", (8.4, 3.3), draw)
 
@@ -168,7 +172,7 @@ def draw_scatter(scatter: Scatter) -> str:
                 )
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
             axes.margins(x=0.06)
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, labelspacing=0.7)
+            _legend(axes)
 
     return svg("scatter", "Size against quality", (8.4, 0.4 + 3.0 * max(1, len(panels))), draw)
 
@@ -215,9 +219,15 @@ def draw_divergence(entries: Sequence[Divergence]) -> str:
         axes.margins(x=0.12)
         _name_axes(axes, "round", "variance of the output\n(no unit)")
         axes.grid(False, axis="x")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+        _legend(axes)
 
     return svg("divergence", "Divergence before and after each round", (8.4, 2.9), draw)
+
+
+def _legend(axes: Axes) -> None:
+    """The legend, where there is something to tell, beside the plot so that it hides nothing."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, labelspacing=0.6)
 
 
 def _name_axes(axes: Axes, x: str, y: str) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,11 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def smooth(values: Sequence[float]) -> tuple[float, ...]:
-    """An exponential moving average over about a fifteenth of the values, without a bias towards the first one."""
-    keep = 1.0 - 2.0 / (max(1, len(values) // 15) + 1)
-    total = weight = 0.0
-    smoothed = []
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1.0
-        smoothed.append(total / weight)
-    return tuple(smoothed)
+    """A centred mean over about a fifteenth of the values; towards the ends its window shrinks on both sides alike."""
+    reach, count = len(values) // 30, len(values)
+    sums = [0.0, *accumulate(values)]
+    arms = [min(reach, place, count - 1 - place) for place in range(count)]
+    return tuple((sums[i + arm + 1] - sums[i - arm]) / (2 * arm + 1) for i, arm in enumerate(arms))
 
 
 def search_curves(events: Sequence[Mapping[str, Any]]) -> tuple[SearchCurve, ...]:

@@ -137,7 +137,7 @@ talk talked talked sprechen spricht gesprochen h to,mit,d:p:p; dream dreamed dre
 laugh laughed laughed lachen - gelacht h at,über,a:p:p; play played played spielen - gespielt h with,mit,d:pa:pat;
 write wrote written schreiben - geschrieben h to,an,a:p:p; ask asked asked bitten - gebeten h for,um,a:p:rft;
 travel travelled travelled reisen - gereist s with,mit,d:p:pv; talk talked talked sprechen spricht gesprochen h about,über,a:p:pre;
-believe believed believed glauben - geglaubt h in,an,a:p:p; belong belonged belonged gehören - gehört h to,,d:ctrvh:p
+believe believed believed glauben - geglaubt h in,an,a:p:p; belong_to belonged_to belonged_to gehören - gehört h d:ctrvh:p
 """
 
 # English, comparative ; German, comparative, kinds (* = all)

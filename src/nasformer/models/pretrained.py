@@ -1,0 +1,199 @@
+"""An encoder–decoder as `transformers` knows models: its `generate` decodes for evaluation and for exported folders alike.
+
+Importing this module registers the model with the Auto classes, so that `AutoModelForSeq2SeqLM.from_pretrained(folder)`
+loads what `nasformer` saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
+
+from nasformer.models.transformer import PAD, EncoderDecoderModel, ModelSettings
+from nasformer.operators.attention import Memory
+from nasformer.operators.operator import Cache, reorder
+from nasformer.spaces.transformer import EncoderDecoder
+
+BOS, EOS = 1, 2
+"""The tokens that begin and end every target."""
+
+
+class NasformerConfig(PretrainedConfig):
+    """The architecture and the model's settings, as plain data."""
+
+    model_type = "nasformer"
+    is_composition = False
+
+    def __init__(self, architecture: dict | None = None, settings: dict | None = None, **others: Any) -> None:
+        self.architecture, self.settings = architecture, settings
+        self.vocab_size = (settings or {}).get("target_vocabulary")
+        others = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS} | others
+        super().__init__(**({"is_encoder_decoder": True, "tie_word_embeddings": False} | others))
+
+
+class DecodingCache:
+    """The operators' caches of all layers, with the two things that `generate` asks of a cache."""
+
+    is_compileable = False
+
+    def __init__(self) -> None:
+        self.cache: Cache = {}
+        self.length = 0
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many target positions have been seen."""
+        return self.length
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep the caches of these beams, in this order."""
+        reorder(self.cache, beam_idx)
+
+
+@dataclass
+class EncoderOutput(ModelOutput):
+    """The outputs of the last three encoder layers (fewer in a shallow encoder), each (batch, source, dim)."""
+
+    last_hidden_state: Tensor | None = None
+    second_last: Tensor | None = None
+    third_last: Tensor | None = None
+
+    def memory(self, padding: Tensor) -> Memory:
+        """What the decoder attends to; padding (batch, source) is true where padded."""
+        outputs = [x for x in (self.last_hidden_state, self.second_last, self.third_last) if x is not None]
+        return Memory(outputs, padding)
+
+
+class _Encoder(nn.Module):
+    """The encoder by itself, as `generate` calls it."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, model: EncoderDecoderModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> EncoderOutput:
+        return EncoderOutput(*self.model.encode(_masked(input_ids, attention_mask)).outputs)
+
+
+def _masked(tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+    return tokens if attention_mask is None else tokens.masked_fill(attention_mask == 0, PAD)
+
+
+class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
+    """A found (or any) encoder–decoder with `generate`, `save_pretrained` and `from_pretrained`."""
+
+    config_class = NasformerConfig
+    main_input_name = "input_ids"
+    base_model_prefix = "network"
+
+    def __init__(self, config: NasformerConfig, network: EncoderDecoderModel | None = None) -> None:
+        super().__init__(config)
+        if network is None:
+            architecture = EncoderDecoder.read(config.architecture)
+            network = EncoderDecoderModel(architecture, ModelSettings.read(config.settings))
+        self.network = network
+        self.post_init()
+
+    @classmethod
+    def of(cls, network: EncoderDecoderModel) -> NasformerForSeq2SeqLM:
+        """The same network (not a copy) with `generate`."""
+        config = NasformerConfig(network.architecture.data(), network.settings.data())
+        mode = network.training
+        return cls(config, network).train(mode)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Weights are drawn by `nasformer.models.build` or loaded, never here."""
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
+        """The encoder by itself."""
+        return _Encoder(self.network)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        encoder_outputs: EncoderOutput | None = None,
+        past_key_values: DecodingCache | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> Seq2SeqLMOutput:
+        """input_ids (batch, source) and decoder_input_ids (batch, target) → logits (batch, target, vocab).
+
+        With `labels` (batch, target; −100 where nothing is to be predicted) also the loss, and the decoder's input where
+        none is given: the labels shifted to the right.
+        """
+        if labels is not None and decoder_input_ids is None:
+            decoder_input_ids = F.pad(labels.masked_fill(labels == -100, PAD)[:, :-1], (1, 0), value=BOS)
+        if encoder_outputs is None:
+            assert input_ids is not None, "expected input_ids or encoder_outputs"
+            memory = self.network.encode(_masked(input_ids, attention_mask))
+        else:
+            assert attention_mask is not None, "expected the attention mask of the encoder outputs"
+            memory = encoder_outputs.memory(attention_mask == 0)
+        cache = None if past_key_values is None else past_key_values.cache
+        logits = self.network.output(self.network.decode(decoder_input_ids, memory, cache))
+        if past_key_values is not None:
+            past_key_values.length += logits.shape[1]
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return Seq2SeqLMOutput(loss=loss, logits=logits, past_key_values=past_key_values)  # type: ignore[arg-type]
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        past_key_values: DecodingCache | None = None,
+        encoder_outputs: EncoderOutput | None = None,
+        attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """The new positions only, with the caches of those before."""
+        if past_key_values is None and use_cache is not False:
+            past_key_values = DecodingCache()
+        seen = 0 if past_key_values is None else past_key_values.length
+        return {
+            "decoder_input_ids": input_ids[:, seen:],
+            "past_key_values": past_key_values,
+            "encoder_outputs": encoder_outputs,
+            "attention_mask": attention_mask,
+        }
+
+
+@torch.no_grad()
+def beam_search(
+    network: EncoderDecoderModel, source: Tensor, *, beams: int, length_penalty: float = 1.0, longest: int
+) -> list[list[int]]:
+    """The best target of each source row, as token ids without BOS, EOS and padding.
+
+    source is (batch, source); scores are log-probabilities divided by length^length_penalty; `longest` bounds the number
+    of tokens. The model's mode is left as it was.
+    """
+    mode = network.training
+    model = NasformerForSeq2SeqLM.of(network).eval()
+    found = model.generate(
+        input_ids=source,
+        attention_mask=(source != PAD).long(),
+        num_beams=beams,
+        length_penalty=length_penalty,
+        max_new_tokens=longest,
+        do_sample=False,
+        early_stopping=False,
+        use_cache=True,
+    )
+    network.train(mode)
+    return [[token for token in row if token > EOS] for row in found.tolist()]
+
+
+AutoConfig.register("nasformer", NasformerConfig, exist_ok=True)
+AutoModelForSeq2SeqLM.register(NasformerConfig, NasformerForSeq2SeqLM, exist_ok=True)

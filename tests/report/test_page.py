@@ -1,0 +1,84 @@
+"""The page stands alone, tells the truth at any time of a run, and several runs make one table."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from synthetic_run import events, result, row, write_run
+
+from nasformer.errors import RequestError
+from nasformer.report.compare import compare
+from nasformer.report.page import write_report
+
+
+def test_a_finished_run_is_told_whole(run_folder: Path) -> None:
+    page = write_report(run_folder)
+    text = page.read_text(encoding="utf-8")
+    assert page == run_folder / "report.html"
+    assert "1.9 BLEU better than the Transformer" in text
+    assert "nasformer search shrinknas seed=0" in text
+    assert "Unfinished" not in text
+    assert text.count("<svg ") == 6
+    assert "Kendall correlation" in text
+    assert not (run_folder / "report.html.part").exists()
+
+
+def test_the_page_loads_nothing_and_escapes_what_it_is_given(run_folder: Path) -> None:
+    text = write_report(run_folder).read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?!#)[^"']*|@import|<script""", text)
+    assert "Random &lt;search&gt;" in text
+    assert "<search>" not in text
+    assert "<b>" not in text
+
+
+@pytest.mark.parametrize("lines", [0, 1, 45, 200])
+def test_an_unfinished_run_shows_what_is_there(tmp_path: Path, lines: int) -> None:
+    (tmp_path / "recipe.json").write_text("{}", encoding="utf-8")
+    text = "".join(json.dumps(event) + "\n" for event in events()[:lines])
+    (tmp_path / "journal.jsonl").write_text(text + '{"event":"upd', encoding="utf-8")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Unfinished" in page
+    assert ("Training</h2>" in page) == (lines > 0)
+    assert "better than" not in page
+
+
+def test_lost_lines_are_told(run_folder: Path) -> None:
+    journal = run_folder / "journal.jsonl"
+    journal.write_text("not json\n" + journal.read_text(encoding="utf-8"), encoding="utf-8")
+    assert "1 line of the journal could not be read" in write_report(run_folder).read_text(encoding="utf-8")
+
+
+def test_no_run_no_page(tmp_path: Path) -> None:
+    with pytest.raises(RequestError):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_seeds_of_one_recipe_are_averaged(tmp_path: Path) -> None:
+    rows = [row("found", "Found", 34.1, 1_700_000), row("transformer", "Transformer", 31.2, 1_790_000)]
+    folders = [write_run(tmp_path / "a", 0), write_run(tmp_path / "b", 1, rows=rows)]
+    table = compare(folders)
+    assert "**shrinknas**: 2 runs (a, b), seeds 0, 1" in table
+    assert "| ShrinkNAS (found) | 2 | 1.70 M | 33.1 ± 1.4 | 54.2 | +2.4 ± 0.7 |" in table
+    assert "| Lite Transformer | 1 | 1.76 M | 31.0 | – | +0.8 |" in table
+
+
+def test_other_recipes_and_unfinished_runs_are_not_averaged(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    (folders[1] / "recipe.json").write_text(json.dumps({"seed": 1, "strategy": {"rounds": 9}}), encoding="utf-8")
+    (folders[2] / "result.json").unlink()
+    table = compare(folders)
+    assert "2 tables, not to be averaged" in table
+    assert "Left out, as unfinished: c." in table
+    assert " ± " not in table
+
+
+def test_a_result_without_scores_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", rows=[{"name": "found", "label": "Found"}], limits={}, correlation=None)
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "There is no verdict yet" in text
+    assert "No limit was set." in text
+    assert result()["recipe"] in text
