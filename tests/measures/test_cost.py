@@ -29,6 +29,8 @@ def test_saved_bytes_leaves_out_weights_and_counts_each_storage_once(device: str
     assert saved_bytes(lambda: (x * 1.0).exp()) == 3 * 4 * 4  # its output
     assert saved_bytes(lambda: (x.sin(), x.cos(), layer(x), x[1:].sin())) == 3 * 4 * 4  # x, four times
     assert saved_bytes(lambda: x * layer.weight[:3]) == 3 * 4 * 4  # x, not the leading slice of the weight
+    gain = nn.Parameter(torch.ones(4, device=device))
+    assert saved_bytes(lambda: x * gain) == 3 * 4 * 4  # x, not the weight itself
     assert saved_bytes(lambda: x + 1) == 0
 
 

@@ -33,7 +33,8 @@ def architecture() -> dict[str, Any]:
 def events(seed: int = 0) -> list[dict[str, Any]]:
     """The journal of a short search with three rounds, the found model's training and three controls."""
     draw = random.Random(seed)
-    time, journal = 1_750_000_000.0, []
+    time = 1_750_000_000.0
+    journal: list[dict[str, Any]] = []
 
     def add(event: str, stage: str, **fields: Any) -> None:
         journal.append({"event": event, "time": time + len(journal), "stage": stage, **fields})

@@ -173,7 +173,9 @@ def test_killed_in_the_middle_of_saves_the_newest_is_valid(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    save_step(tmp_path / "checkpoints", 1)
+    (tmp_path / "recipe.json").write_text("{}")
+    folder = tmp_path / "checkpoints" / "search"
+    save_step(folder, 1)
     write = os.write
 
     def full(file: int, content: bytes) -> int:
@@ -183,10 +185,10 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(files.os, "write", full)
     with pytest.raises(RunError, match=f"disk full.*run is safe.*nasformer resume {tmp_path}`"):
-        save_step(tmp_path / "checkpoints", 2)
+        save_step(folder, 2)
     monkeypatch.undo()
-    assert names(tmp_path / "checkpoints") == ["step-00000001"]
-    found = newest(tmp_path / "checkpoints")
+    assert names(folder) == ["step-00000001"]
+    found = newest(folder)
     assert found is not None
     assert found.step == 1
 

@@ -45,6 +45,6 @@ def test_the_commit_is_the_checkouts_own(tmp_path: Path) -> None:
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert commit(package) == head
-    installed = tmp_path / "venv" / "site-packages" / "thing"
+    installed = tmp_path / "packages" / "thing"
     installed.mkdir(parents=True)
     assert commit(installed) is None

@@ -84,7 +84,7 @@ def test_the_lock_names_another_process_and_dies_with_it(tmp_path: Path) -> None
     code = (
         "import sys, os, time; from pathlib import Path; from nasformer.runs.lock import Lock\n"
         "lock = Lock(Path(sys.argv[1])); child = os.fork()\n"
-        "if child: print(child, flush=True)\n"
+        "if not child: print(os.getpid(), flush=True)  # by now it has let the lock go\n"
         "time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run" / "lock")], stdout=subprocess.PIPE)

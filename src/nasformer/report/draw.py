@@ -17,20 +17,23 @@ from nasformer.report.values import FOUND, Divergence, Exploration, Measured, Ro
 _MARKERS = "osD^vPX<>ph"
 _MOST_POINTS = 1000
 
+SUPERNET_STAGES = ("search", "spos_search")
+"""The stages that train a supernet; all others train a plain model."""
+
 
 def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> str:
     """Loss against updates of every stage; the supernet's stage above, with its rounds, the plain models' below."""
-    panels = [[curve for curve in curves if curve.stage.endswith("search") and curve.stage != "random_search"]]
-    panels.append([curve for curve in curves if curve not in panels[0]])
-    panels = [panel for panel in panels if panel]
+    supernets = [curve for curve in curves if curve.stage in SUPERNET_STAGES]
+    models = [curve for curve in curves if curve.stage not in SUPERNET_STAGES]
+    panels = [(title, panel) for title, panel in (("Supernets", supernets), ("Plain models", models)) if panel]
 
     def draw(figure: Figure) -> None:
-        for row, panel in enumerate(panels):
+        for row, (title, panel) in enumerate(panels):
             axes = figure.add_subplot(len(panels), 1, row + 1)
             for curve in panel:
                 _draw_curve(axes, curve)
             _name_axes(axes, "updates", "loss (nats)")
-            axes.set_title("Supernets" if panel[0].stage.endswith("search") and len(panels) > 1 else "Plain models")
+            axes.set_title(title)
             _legend(axes)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             if any(curve.stage == "search" for curve in panel):
@@ -120,8 +123,7 @@ def draw_operator_shares(shares: Sequence[Shares]) -> str:
             axes.set_title(name)
             axes.set_ylim(0, depth)
             axes.set_yticks([layer + 0.41 for layer in range(len(group))], [_layer_name(one.choice) for one in group])
-            axes.set_xticks(sorted({number for one in group for number in one.rounds}))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+            _round_ticks(axes, sorted({number for one in group for number in one.rounds}))
             axes.set_xlabel("after round")
             axes.grid(False)
             axes.tick_params(length=0)
@@ -214,14 +216,21 @@ def draw_divergence(entries: Sequence[Divergence]) -> str:
                     linewidth=0,
                     label=f"{when} the round",
                 )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _round_ticks(axes, [one.round for one in entries])
+        axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
-        axes.margins(x=0.12)
         _name_axes(axes, "round", "variance of the output\n(no unit)")
         axes.grid(False, axis="x")
         _legend(axes)
 
     return svg("divergence", "Divergence before and after each round", (8.4, 2.9), draw)
+
+
+def _round_ticks(axes: Axes, rounds: Sequence[int]) -> None:
+    """A tick at each round, or at every so many of them where they are too many to read."""
+    if rounds:
+        axes.set_xlim(rounds[0] - 0.6, rounds[-1] + 0.6)
+        axes.set_xticks(rounds[:: 1 + len(rounds) // 12])
 
 
 def _legend(axes: Axes) -> None:

@@ -79,11 +79,15 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def smooth(values: Sequence[float]) -> tuple[float, ...]:
-    """A centred mean over about a fifteenth of the values; towards the ends its window shrinks on both sides alike."""
+    """A centred mean over about a fifteenth of the values.
+
+    At the start, where losses fall fast, the window shrinks on both sides; at the end on its right side only.
+    """
     reach, count = len(values) // 30, len(values)
     sums = [0.0, *accumulate(values)]
-    arms = [min(reach, place, count - 1 - place) for place in range(count)]
-    return tuple((sums[i + arm + 1] - sums[i - arm]) / (2 * arm + 1) for i, arm in enumerate(arms))
+    left = [min(reach, place) for place in range(count)]
+    right = [min(reach, place, count - 1 - place) for place in range(count)]
+    return tuple((sums[i + right[i] + 1] - sums[i - left[i]]) / (left[i] + right[i] + 1) for i in range(count))
 
 
 def search_curves(events: Sequence[Mapping[str, Any]]) -> tuple[SearchCurve, ...]:

@@ -47,7 +47,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict[str
     entry = {"step": step, "tensors_sha256": _hash(content), "state_sha256": _hash(text.encode())}
     target = folder / f"step-{step:08d}"
     temporary = folder / f"{TEMPORARY}{target.name}"
-    with full_disk_explained(target, folder.parent):
+    with full_disk_explained(target, _run_of(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         _remove_temporary(folder)
         try:
@@ -69,6 +69,10 @@ def newest(folder: Path) -> Checkpoint | None:
         if checkpoint is not None:
             return checkpoint
     return None
+
+
+def _run_of(folder: Path) -> Path:
+    return next((path for path in folder.parents if (path / "recipe.json").is_file()), folder.parent)
 
 
 def _put(temporary: Path, target: Path) -> None:

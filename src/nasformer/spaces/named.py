@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from nasformer.errors import RequestError
 from nasformer.spaces.open import first_of, one_of
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import (
@@ -201,6 +202,27 @@ def language_model(dim: int = 128, layers: int = 4, heads: int = 4) -> DecoderOn
     """The standard decoder-only Transformer: pre-norm, attention everywhere, GELU, feed-forward four times the dim."""
     layer = DecoderLayer(mixer=Attention(heads=heads), feed_forward=FeedForward(ratio=4.0, activation="gelu"))
     return DecoderOnly(decoder=Decoder(dim=dim, layers=(layer,) * layers))
+
+
+def sized(operator: Operator, ratio: float, core: int, count: Callable[[EncoderDecoder], int], **depth: int) -> Any:
+    """The architecture of one operator whose core size is nearest to `core`.
+
+    `count` measures a core size. For each dim (a multiple of 8) the feed-forward width is fitted to the size; of all
+    the dim whose width is nearest to `ratio` times the dim is taken.
+    """
+    best: tuple[float, Any] = (float("inf"), None)
+    for dim in range(16, 1025, 8):
+        plain = uniform(operator, dim, ratio=ratio, **depth)
+        step = count(uniform(operator, dim, ratio=ratio + 1 / dim, **depth)) - count(plain)
+        width = round(ratio * dim) + round((core - count(plain)) / step)
+        if width < dim // 4:
+            continue
+        distance = abs(width / dim / ratio - 1)
+        if distance < best[0]:
+            best = (distance, uniform(operator, dim, ratio=width / dim, **depth))
+    if best[1] is None:
+        raise RequestError(f"no architecture of {operator} comes near {core:,} core parameters")
+    return best[1]
 
 
 ARCHITECTURES = {

@@ -71,6 +71,19 @@ class SliceAdam:
             self._views[key] = (leading(self.first[name], shape), leading(self.second[name], shape))
         return self._views[key]
 
+    def inherit(self, sources: dict[str, str], weights: dict[str, Tensor]) -> SliceAdam:
+        """The state of a plain model with inherited weights: the same slices of the moments, copied.
+
+        `sources` gives for each plain name the shared weight of which it is a leading slice.
+        """
+        other = SliceAdam(weights, weight_decay=self.weight_decay)
+        for name, weight in weights.items():
+            source = sources[name]
+            other.first[name].copy_(leading(self.first[source], weight.shape))
+            other.second[name].copy_(leading(self.second[source], weight.shape))
+            other.updates[name].copy_(self.updates[source])
+        return other
+
     def tensors(self) -> dict[str, Tensor]:
         """The whole state as named tensors, for a checkpoint."""
         return (

@@ -36,8 +36,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        tensors = (self.source, self.target_input, self.target_output)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors), rows=self.rows)
+        return Batch(self.source.to(device), self.target_input.to(device), self.target_output.to(device), self.rows)
 
 
 class PairData:
@@ -78,8 +77,8 @@ class PairData:
         shifted = np.full_like(output, BOS)
         shifted[:, 1:] = output[:, :-1]
         shifted[~inside] = PAD
-        tensors = (torch.from_numpy(array) for array in (source, shifted, output))
-        return Batch(*tensors, rows=tuple(rows.tolist()))
+        tensors = torch.from_numpy(source), torch.from_numpy(shifted), torch.from_numpy(output)
+        return Batch(*tensors, tuple(rows.tolist()))
 
 
 def _flat(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,8 +119,10 @@ def epoch_batches(data: PairData, tokens: int, seed: int, epoch: int) -> list[np
     """
     rows = data.usable(tokens)
     if not len(rows):
-        raise RequestError(f"expected pairs of at most {min(tokens, data.max_length or tokens)} tokens a side, got none "
-                           f"among {len(data):,}; allow longer batches")  # fmt: skip
+        limit = min(tokens, data.max_length or tokens)
+        raise RequestError(
+            f"expected pairs of at most {limit} tokens a side, got none among {len(data):,}; allow longer batches"
+        )
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
     batches = _grouped(data, _sorted(data, generator.permutation(rows)), tokens)
     return [batches[number] for number in generator.permutation(len(batches))]
@@ -159,7 +160,7 @@ def in_order(data: PairData, tokens: int) -> Iterator[Batch]:
 
 
 def draw(data: PairData, tokens: int, generator: np.random.Generator) -> list[Batch]:
-    """A fresh random subset of about `tokens` target tokens, as length-sorted batches of at most 4,096 padded tokens."""
+    """A random subset of about `tokens` target tokens, as length-sorted batches of at most 4,096 padded tokens."""
     rows = generator.permutation(data.usable(DRAWN_BATCH))
     count = int(np.searchsorted(np.cumsum(data.target_lengths[rows]), tokens)) + 1
     return [data.collate(batch) for batch in _grouped(data, _sorted(data, rows[:count]), DRAWN_BATCH)]

@@ -79,15 +79,18 @@ def read_parallel(
 def _direction(languages: Sequence[str], source: str | None, target: str | None, origin: str) -> tuple[str, str]:
     for given in (source, target):
         if given is not None and given not in languages:
-            raise RequestError(f"expected a language of {origin}, got {given!r}; it has {', '.join(sorted(languages))}; "
-                               f"{nearest(given, languages)}")  # fmt: skip
+            raise RequestError(
+                f"expected a language of {origin}, got {given!r}; "
+                f"it has {', '.join(sorted(languages))}; {nearest(given, languages)}"
+            )
     if source is not None and source == target:
         raise RequestError(f"expected two different languages of {origin}, got {source!r} twice")
     others = [language for language in sorted(languages) if language not in (source, target)]
     wanted = 2 - (source is not None) - (target is not None)
     if wanted and len(others) != wanted:
-        raise RequestError(f"expected two languages in {origin}, got {', '.join(sorted(languages)) or 'none'}; "
-                           "name source and target")  # fmt: skip
+        raise RequestError(
+            f"expected two languages in {origin}, got {', '.join(sorted(languages)) or 'none'}; name source and target"
+        )
     if wanted == 2:
         return (others[1], "en") if others[0] == "en" else (others[0], others[1])
     return source or others[0], target or others[0]
@@ -95,13 +98,13 @@ def _direction(languages: Sequence[str], source: str | None, target: str | None,
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file (plain, .gz or .xz), split at line feeds only; raises `RequestError` if it cannot."""
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
     try:
-        with opener(path, "rb") as file:
-            data: bytes = file.read()
+        data = unpack(path.read_bytes())
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise RequestError(f"expected a whole {path.suffix} file, got a damaged one: {path} ({error}); fetch it again"
-                           ) from None  # fmt: skip
+        raise RequestError(
+            f"expected a whole {path.suffix} file, got a damaged one: {path} ({error}); fetch it again"
+        ) from None
     except OSError as error:
         raise RequestError(f"expected a readable file at {path}, got: {error.strerror}; check the path") from None
     if not data.strip():
@@ -110,13 +113,15 @@ def read_lines(path: Path) -> list[str]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise RequestError(f"expected UTF-8, got byte 0x{data[error.start]:02x} in {path}, line {line}; convert the file"
-                           ) from None  # fmt: skip
+        byte = f"0x{data[error.start]:02x}"
+        raise RequestError(f"expected UTF-8, got byte {byte} in {path}, line {line}; convert the file") from None
     lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").removesuffix("\n").split("\n")]
     longest = max(range(len(lines)), key=lambda number: len(lines[number]))
-    if len(lines[longest]) > LONGEST_LINE:
-        raise RequestError(f"expected at most {LONGEST_LINE:,} characters a line, got {len(lines[longest]):,} in {path}, "
-                           f"line {longest + 1}; is it one sentence a line?")  # fmt: skip
+    if (length := len(lines[longest])) > LONGEST_LINE:
+        raise RequestError(
+            f"expected at most {LONGEST_LINE:,} characters a line, got {length:,} in {path}, "
+            f"line {longest + 1}; is it one sentence a line?"
+        )
     return lines
 
 
@@ -145,8 +150,10 @@ def _folder(folder: Path, source: str | None, target: str | None) -> dict[str, _
                 break
     if "train" not in tables:
         names = ", ".join(path.name for path in sorted(folder.iterdir())[:6]) or "an empty folder"
-        raise RequestError(f"expected train files of two languages in {folder} (train.de and train.en, train.tsv or "
-                           f"train.jsonl), got {names}")  # fmt: skip
+        raise RequestError(
+            f"expected train files of two languages in {folder} (train.de and train.en, train.tsv or "
+            f"train.jsonl), got {names}"
+        )
     return tables
 
 
@@ -154,8 +161,10 @@ def _aligned(files: dict[str, Path]) -> _Table:
     lines = {language: read_lines(path) for language, path in files.items()}
     (one, first), (other, second) = lines.items()
     if len(first) != len(second):
-        raise RequestError(f"expected as many lines on both sides, got {len(first):,} in {files[one]} and "
-                           f"{len(second):,} in {files[other]}; align them")  # fmt: skip
+        raise RequestError(
+            f"expected as many lines on both sides, got {len(first):,} in {files[one]} and "
+            f"{len(second):,} in {files[other]}; align them"
+        )
     return _Table(lines, {language: str(path) for language, path in files.items()})
 
 
@@ -175,8 +184,10 @@ def _two_files(text: str, source: str | None, target: str | None) -> tuple[dict[
 def _one_file(path: Path, source: str | None, target: str | None) -> _Table:
     kind = _bare(path).rpartition(".")[2]
     if kind not in ("tsv", "jsonl"):
-        raise RequestError(f"expected a folder, a .tsv or .jsonl file, 'source_file,target_file' or 'hub:NAME', got "
-                           f"{path}" + ("" if path.exists() else ", which does not exist"))  # fmt: skip
+        raise RequestError(
+            f"expected a folder, a .tsv or .jsonl file, 'source_file,target_file' or 'hub:NAME', got "
+            f"{path}" + ("" if path.exists() else ", which does not exist")
+        )
     lines = read_lines(path)
     return _tsv(lines, path, source, target) if kind == "tsv" else _jsonl(lines, path)
 
@@ -213,12 +224,16 @@ def _records(records: Iterable[Any], origin: str) -> _Table:
         if not lines and isinstance(words, dict):
             lines = {name: [] for name, text in words.items() if isinstance(text, str) and _LANGUAGE.fullmatch(name)}
         if not isinstance(words, dict) or not lines or any(not isinstance(words.get(name), str) for name in lines):
-            raise RequestError(f"expected texts by language, as {{\"de\": …, \"en\": …}}, in {origin}, line {number}, "
-                               f"got {str(record)[:80]}")  # fmt: skip
+            raise RequestError(
+                f'expected texts by language, as {{"de": …, "en": …}}, in {origin}, line {number}, '
+                f"got {str(record)[:80]}"
+            )
         for name, column in lines.items():
             if len(words[name]) > LONGEST_LINE:
-                raise RequestError(f"expected at most {LONGEST_LINE:,} characters a text, got {len(words[name]):,} in "
-                                   f"{origin}, line {number}")  # fmt: skip
+                raise RequestError(
+                    f"expected at most {LONGEST_LINE:,} characters a text, got {len(words[name]):,} in "
+                    f"{origin}, line {number}"
+                )
             column.append(words[name])
     return _Table(lines, dict.fromkeys(lines, origin))
 
@@ -238,8 +253,9 @@ def _hub(name: str) -> dict[str, _Table]:
         except Exception as error:  # the hub raises errors of many kinds
             problems.append((str(error) or type(error).__name__).split("\n")[0])
     else:
-        raise RequestError(f"expected a data set of the hub, got {name!r}: {problems[0]}; write hub:NAME or "
-                           "hub:NAME/CONFIG")  # fmt: skip
+        raise RequestError(
+            f"expected a data set of the hub, got {name!r}: {problems[0]}; write hub:NAME or hub:NAME/CONFIG"
+        )
     tables = {}
     for split, starts in SPLITS.items():
         key = next((key for key in sorted(loaded) if key.startswith(starts)), None)
@@ -253,9 +269,10 @@ def _clean(split: str, table: _Table, languages: tuple[str, str]) -> tuple[Pairs
     blank = [number for number, pair in enumerate(pairs) if not (pair[0].strip() and pair[1].strip())]
     if blank and (split != "train" or len(blank) * 100 >= len(pairs)):
         side = languages[0] if not pairs[blank[0]][0].strip() else languages[1]
-        raise RequestError(f"expected text on both sides of every {split} pair, got {len(blank):,} blank of "
-                           f"{len(pairs):,}, the first in {table.origins[side]}, line {blank[0] + 1}; remove them"
-                           )  # fmt: skip
+        raise RequestError(
+            f"expected text on both sides of every {split} pair, got {len(blank):,} blank of "
+            f"{len(pairs):,}, the first in {table.origins[side]}, line {blank[0] + 1}; remove them"
+        )
     if not pairs:
         raise RequestError(f"expected pairs in the {split} split ({table.origins[languages[0]]}), got none")
     gone = set(blank)
@@ -281,9 +298,11 @@ def _cut(train: Pairs, missing: Sequence[str], seed: int, origin: str) -> dict[s
         if split != "train":
             room[split] -= len(group)
     if len(dealt["train"]) < size or any(len(dealt[split]) * 2 < size for split in missing):
-        raise RequestError(f"expected enough independent pairs to cut {' and '.join(missing)} of {size:,} from train, "
-                           f"got {len(pairs):,} in {len(groups):,} groups that share no sentence ({origin}); give the "
-                           "splits as files")  # fmt: skip
+        raise RequestError(
+            f"expected enough independent pairs to cut {' and '.join(missing)} of {size:,} from train, "
+            f"got {len(pairs):,} in {len(groups):,} groups that share no sentence ({origin}); give the "
+            "splits as files"
+        )
     return {split: _columns([pairs[row] for row in sorted(rows)]) for split, rows in dealt.items()}
 
 

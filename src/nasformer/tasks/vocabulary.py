@@ -63,7 +63,7 @@ class Vocabulary:
         except Exception as error:  # tokenizers raises plain Exception
             raise RequestError(f"expected a tokenizer.json, got {path}: {str(error).splitlines()[0]}") from None
         if [vocabulary.tokenizer.id_to_token(number) for number in range(len(SPECIALS))] != list(SPECIALS):
-            raise RequestError(f"expected the tokens {' '.join(SPECIALS)} first in {path}; write it with Vocabulary.save")
+            raise RequestError(f"expected the tokens {' '.join(SPECIALS)} first in {path}; use Vocabulary.save")
         return vocabulary
 
 
@@ -140,7 +140,7 @@ def _restrict(whole: Vocabulary, lines: Sequence[str]) -> Vocabulary:
     part = Vocabulary(Tokenizer.from_str(json.dumps(data)))
     renumbered = {ids[token]: number for number, token in enumerate(ordered)}
     if part.encode(lines) != [[renumbered[number] for number in sequence] for sequence in encoded]:
-        raise RunError("expected the same segmentation from the part of a vocabulary that a side keeps; use shared=True")
+        raise RunError("expected the part of a vocabulary to segment its side as the whole does; use shared=True")
     return part
 
 

@@ -1,0 +1,246 @@
+"""A recipe carried out, arm by arm: search and fine-tune, then every control with the same updates and evaluations.
+
+Each arm ends with a row of the result (`rows/NAME.json`); an arm whose row is there is not done again, so a run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from random import Random
+from typing import Any
+
+from torch import nn
+
+from nasformer.measures.statistics import rank_correlation
+from nasformer.models.build import build
+from nasformer.models.pretrained_folder import save_pretrained
+from nasformer.models.size import core_flops, core_parameters, total_parameters
+from nasformer.models.transformer import ModelSettings
+from nasformer.recipes.recipe import Recipe
+from nasformer.runs.run import Run
+from nasformer.runs.stage import Display, Stage
+from nasformer.spaces.named import sized
+from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import EncoderDecoder
+from nasformer.strategies.drive import drive
+from nasformer.strategies.random_search import RandomSearch
+from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
+from nasformer.strategies.single_path import Ranking
+from nasformer.strategies.spos import spos
+from nasformer.supernets.transformer import TransformerSupernet
+from nasformer.tasks.scorecard import Scorecard
+from nasformer.training.randomness import derive
+from nasformer.training.train import borrow, train
+
+LABELS = {
+    "found": "found by ShrinkNAS",
+    "random_search": "random search, same supernet",
+    "spos": "SPOS, no shrinking",
+    "space_reduction": "Space Reduction",
+    "selection": "shrinking without exploration",
+    "sizes_only": "sizes only",
+    "shuffled": "shuffled scores",
+    "random_architecture": "random architecture, from scratch",
+    "retrained": "found, from scratch",
+    "transformer": "Transformer",
+    "light_convolution": "LightConv",
+    "lite_transformer": "Lite Transformer",
+}
+"""What reports call the arms."""
+
+
+class Experiment:
+    """A recipe on its way to a result.
+
+    Args:
+        recipe: what is done.
+        run: the folder that remembers.
+        display: where progress is shown.
+    """
+
+    def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
+        self.recipe, self.run, self.display = recipe, run, display
+        self.space = recipe.open_space()
+        self.task = recipe.task.open(run.path / "vocabularies")
+        self.settings = self.task.model_settings(recipe.dropout)
+        recipe.objective.check(self.space, self.settings)
+
+    def carry_out(self) -> dict[str, Any]:
+        """All arms in order; returns (and writes) the result."""
+        rows = [self._arm("found", self._found)]
+        found = EncoderDecoder.read(rows[0]["architecture"])
+        self.run.write_json("architectures/best.json", found.data())
+        for name in self.recipe.controls:
+            rows.append(self._arm(name, lambda name=name: self._control(name, found)))  # type: ignore[misc]
+            self._write(rows, None)
+        correlation = self._correlation() if self.recipe.correlation else None
+        return self._write(rows, correlation)
+
+    def _write(self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None) -> dict[str, Any]:
+        limits = {k: v for k, v in self.recipe.objective.data().items() if k != "penalty" and v is not None}
+        result = {
+            "recipe": self.recipe.name,
+            "task": self.task.facts(),
+            "space": {"name": self.space.name, "size": self.space.size, "encoded_size": self.space.encoded_size},
+            "limits": limits,
+            "rows": rows,
+            "divergence": self.run.events("divergence"),
+            "correlation": correlation,
+        }
+        self.run.write_json("result.json", result)
+        return result
+
+    def _arm(self, name: str, work: Any) -> dict[str, Any]:
+        path = f"rows/{name}.json"
+        if not (self.run.path / path).exists():
+            row = {"name": name, "label": LABELS[name]} | work()
+            self.run.write_json(path, row)
+        return self.run.read_json(path)
+
+    def _stage(self, name: str) -> Stage:
+        return Stage(self.run, name, self.display)
+
+    def _search(self, strategy: ShrinkNas, space: Space, stage: str) -> tuple[ShrinkNasSearch, Stage]:
+        supernet = TransformerSupernet(space, self.settings, seed=derive(self.recipe.seed, "supernet"))
+        search = strategy.begin(space, self.recipe.objective, self.task, supernet, derive(self.recipe.seed, "search"))
+        place = self._stage(stage)
+        drive(search, place)
+        return search, place
+
+    def _found(self) -> dict[str, Any]:
+        search, stage = self._search(self.recipe.strategy, self.space, "search")
+        return self._fine_tuned(search, search.best(), "found", search.evaluations, stage.seconds)
+
+    def _control(self, name: str, found: EncoderDecoder) -> dict[str, Any]:
+        strategy = self.recipe.strategy.but(divergence_members=0)
+        variants = {
+            "spos": spos(strategy),
+            "space_reduction": strategy.but(shrinking="reduce"),
+            "selection": strategy.but(shrinking="select"),
+            "shuffled": strategy.but(shuffled_scores=True),
+            "sizes_only": strategy,
+        }
+        if name in variants:
+            space = self._sizes_only() if name == "sizes_only" else self.space
+            search, stage = self._search(variants[name], space, f"{name}_search")
+            return self._fine_tuned(search, search.best(), name, search.evaluations, stage.seconds)
+        if name == "random_search":
+            search, stage = self._search(self.recipe.strategy, self.space, "search")
+            exploration = self.recipe.strategy.exploration
+            settings = RandomSearch(
+                evaluations=self.recipe.strategy.evaluations(), validation_tokens=exploration.validation_tokens
+            )
+            drawn = settings.begin(self.space, self.recipe.objective, search.path, derive(self.recipe.seed, name))
+            drive(drawn, self._stage("random_search_evaluations"))
+            return self._fine_tuned(search, drawn.best(), name, len(drawn.ranking.scores), stage.seconds)
+        return self._from_scratch(self._fixed(name, found), name)
+
+    def _sizes_only(self) -> Space:
+        """The space with attention as the only operator wherever operators are chosen."""
+        keep = {c.name: [c.options.index("attention")] for c in self.space.choices if c.operators}
+        return self.space.shrink(keep)
+
+    def _fixed(self, name: str, found: EncoderDecoder) -> EncoderDecoder:
+        if name == "retrained":
+            return found
+        core = core_parameters(found)
+        if name == "random_architecture":
+            return self._random_of_size(core)
+        largest = self.space.close(lambda choice: len(choice.options) - 1)
+        operators = {
+            "transformer": ("attention", 2.0),
+            "light_convolution": ("light_convolution", 2.0),
+            "lite_transformer": ("long_short_light", 1.0),
+        }
+        operator, ratio = operators[name]
+        return sized(
+            operator,  # type: ignore[arg-type]
+            ratio,
+            core,
+            core_parameters,
+            encoder_layers=len(largest.encoder.layers),
+            decoder_layers=max(len(largest.decoder.layers), len(found.decoder.layers)),
+        )
+
+    def _random_of_size(self, core: int) -> EncoderDecoder:
+        """The first random member within 3 % of a core size (the nearest of 20,000 where none is)."""
+        random = Random(derive(self.recipe.seed, "random architecture"))
+        best = self.space.sample(random)
+        for _ in range(20_000):
+            if abs(core_parameters(best) / core - 1) <= 0.03:
+                break
+            drawn = self.space.sample(random)
+            best = min(best, drawn, key=lambda member: abs(core_parameters(member) - core))
+        return best
+
+    def _fine_tuned(
+        self, search: ShrinkNasSearch, architecture: Any, name: str, evaluations: int, seconds: float
+    ) -> dict[str, Any]:
+        supernet = search.supernet
+        model = supernet.inherit(architecture)
+        adam = search.path.adam.inherit(supernet.sources(architecture), borrow(model))
+        stage = self._stage(name)
+        before = self.recipe.strategy.training.updates
+        seed = derive(self.recipe.seed, name)
+        train(model, self.task, self.recipe.fine_tune, stage, seed=seed, updates_before=before, adam=adam)
+        return self._row(model, name, supernet.settings, evaluations, seconds + stage.seconds, stage)
+
+    def _from_scratch(self, architecture: EncoderDecoder, name: str) -> dict[str, Any]:
+        model = build(architecture, self.settings, seed=derive(self.recipe.seed, name, "weights"))
+        stage = self._stage(name)
+        training = self.recipe.fine_tune.but(updates=self.recipe.total_updates(), averaged_part=self._averaged_part())
+        train(model, self.task, training, stage, seed=derive(self.recipe.seed, name))
+        return self._row(model, name, self.settings, 0, stage.seconds, stage)
+
+    def _averaged_part(self) -> float:
+        """The same updates are averaged over for every arm."""
+        return self.recipe.fine_tune.averaged_part * self.recipe.fine_tune.updates / self.recipe.total_updates()
+
+    def _row(
+        self, model: nn.Module, name: str, settings: ModelSettings, evaluations: int, seconds: float, stage: Stage
+    ) -> dict[str, Any]:
+        architecture: Any = model.architecture
+        stage.progress(1, 1, "scoring")
+        scorecard = Scorecard(
+            **self.task.quality(model, "test"),
+            core_parameters=core_parameters(architecture),
+            total_parameters=total_parameters(architecture, settings),
+            flops=core_flops(architecture),
+            updates=self.recipe.total_updates(),
+            evaluations=evaluations,
+            seconds=seconds,
+        )
+        if name == "found":
+            save_pretrained(model, self.task.source, self.task.target, self.run.path / "model", self.task.decoding())
+        stage.record("finished", seconds=seconds)
+        return {
+            "architecture": architecture.data(),
+            "scorecard": scorecard.data(),
+            "validation_loss": self.task.validation_loss(model),
+        }
+
+    def _correlation(self) -> dict[str, Any]:
+        """How scores on inherited weights rank architectures against training each from scratch."""
+        search, _ = self._search(self.recipe.strategy, self.space, "search")
+        random = Random(derive(self.recipe.seed, "correlation"))
+        members: list[Any] = []
+        while len(members) < self.recipe.correlation:
+            member = self.recipe.objective.sample(self.space, random, self.settings)
+            members += [member] if member not in members else []
+        tokens = 4 * self.recipe.strategy.exploration.validation_tokens
+        ranking = Ranking(search.path, self.recipe.objective, members, derive(self.recipe.seed, "correlation"), tokens)
+        while not ranking.finished():
+            ranking.advance()
+        alone = []
+        for number, member in enumerate(members):
+            path = f"rows/correlation/{number}.json"
+            if not (self.run.path / path).exists():
+                model = build(member, self.settings, seed=derive(self.recipe.seed, "correlation", number))
+                stage = self._stage(f"correlation_{number}")
+                train(model, self.task, self.recipe.fine_tune, stage, seed=derive(self.recipe.seed, "alone", number))
+                self.run.write_json(path, {"loss": self.task.validation_loss(model)})
+            alone.append(self.run.read_json(path)["loss"])
+        found = rank_correlation(ranking.scores, alone)
+        sizes = rank_correlation([-core_parameters(member) for member in members], alone)
+        return {"inherited": ranking.scores, "alone": alone, "size_kendall": sizes.kendall} | asdict(found)

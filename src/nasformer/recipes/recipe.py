@@ -1,0 +1,109 @@
+"""A recipe: a whole experiment as one frozen value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import yaml
+
+from nasformer.errors import RequestError, nearest
+from nasformer.operators.catalogue import Dropout
+from nasformer.spaces.named import SPACES
+from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import EncoderDecoder
+from nasformer.spaces.value import Value
+from nasformer.strategies.objective import Objective
+from nasformer.strategies.shrinknas import ShrinkNas
+from nasformer.tasks.translation import Translation
+from nasformer.training.train import Training
+
+Control = Literal[
+    "random_search",
+    "spos",
+    "space_reduction",
+    "selection",
+    "sizes_only",
+    "shuffled",
+    "random_architecture",
+    "retrained",
+    "transformer",
+    "light_convolution",
+    "lite_transformer",
+]
+"""What can stand beside the found architecture:
+
+`random_search` on the same supernet; `spos`, uniform training without shrinking; `space_reduction`, `selection` and
+`shuffled`, variants of shrinking and its negative control; `sizes_only`, attention everywhere; `random_architecture` of
+equal core size and `retrained`, the found one, from scratch; the fixed architectures of equal core size.
+"""
+
+
+class Recipe(Value):
+    """Task, space, limits, strategy, fine-tuning and controls; everything random follows from `seed`.
+
+    `space` is the name of a space, or an architecture with open fields. `correlation` is the number of architectures
+    that are also trained from scratch to see how inherited scores rank them (0: none).
+    """
+
+    name: str
+    task: Translation = Translation()
+    space: str | EncoderDecoder = "shrinknas"
+    objective: Objective = Objective()
+    strategy: ShrinkNas = ShrinkNas()
+    fine_tune: Training = Training()
+    dropout: Dropout = Dropout(residual=0.2)
+    controls: tuple[Control, ...] = ("random_search", "spos", "transformer", "lite_transformer", "light_convolution")
+    correlation: int = 0
+    seed: int = 1
+
+    def open_space(self) -> Space:
+        """The space, by name or as written."""
+        if isinstance(self.space, EncoderDecoder):
+            return Space(self.space)
+        if self.space not in SPACES:
+            raise RequestError(f"unknown space {self.space!r}; {nearest(self.space, SPACES)}")
+        return SPACES[self.space]()
+
+    def total_updates(self) -> int:
+        """Updates of search and fine-tuning together: what every control trained from scratch gets."""
+        return self.strategy.training.updates + self.fine_tune.updates
+
+
+def override(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """The recipe with `key.path=value` changes; values are read as YAML.
+
+    Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of range.
+    """
+    data = recipe.data()
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise RequestError(f"expected key.path=value, got {change!r}")
+        *outer, last = path.split(".")
+        place = data
+        for depth, part in enumerate([*outer, last]):
+            if not isinstance(place, dict) or part not in place:
+                raise RequestError(f"the recipe has no {path!r}; {_nearest_path(path, data, depth)}")
+            if depth < len(outer):
+                place = place[part]
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RequestError(f"expected a YAML value in {change!r}") from None
+    return Recipe.read(data)
+
+
+def _nearest_path(path: str, data: dict[str, Any], depth: int) -> str:
+    known = list(_paths(data, ""))
+    close = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
+    last = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+    return f"did you mean {(last or close)[0]!r}?" if last or close else nearest(path.split(".")[depth], data)
+
+
+def _paths(data: Any, prefix: str) -> Any:
+    for name, value in data.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{name}.")

@@ -1,0 +1,98 @@
+"""What is asked of an architecture besides quality: limits on its size and cost, hard or as a penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nasformer.errors import RequestError
+from nasformer.models.size import core_flops, core_parameters, total_parameters
+from nasformer.models.transformer import ModelSettings
+from nasformer.spaces.space import Space
+from nasformer.spaces.value import Count, Value
+
+Limit = Annotated[Count, Field(ge=1)]
+
+
+class Objective(Value):
+    """Limits, all at once. Without a `penalty` an architecture over a limit is never sampled; with one it is, and
+    penalty · (largest relative excess) is added to its score in nats."""
+
+    max_core_parameters: Limit | None = None
+    max_total_parameters: Limit | None = None
+    max_flops: Limit | None = None
+    penalty: Annotated[float, Field(ge=0)] = 0.0
+
+    def costs(self, architecture: Any, settings: ModelSettings) -> dict[str, tuple[int, int]]:
+        """For each limit that is set: what the architecture takes, and the limit."""
+        measures: dict[str, tuple[Callable[[], int], int | None]] = {
+            "max_core_parameters": (lambda: core_parameters(architecture), self.max_core_parameters),
+            "max_total_parameters": (lambda: total_parameters(architecture, settings), self.max_total_parameters),
+            "max_flops": (lambda: core_flops(architecture), self.max_flops),
+        }
+        return {name: (measure(), limit) for name, (measure, limit) in measures.items() if limit is not None}
+
+    def excess(self, architecture: Any, settings: ModelSettings) -> float:
+        """The largest relative excess over a limit; 0 within all."""
+        return max([0.0] + [cost / limit - 1 for cost, limit in self.costs(architecture, settings).values()])
+
+    def allows(self, architecture: Any, settings: ModelSettings) -> bool:
+        """Whether the architecture may be sampled at all."""
+        return self.penalty > 0 or self.excess(architecture, settings) <= 0
+
+    def smallest(self, space: Space, settings: ModelSettings) -> Any:
+        """A member with the least excess (and, where that ties, the fewest core parameters), by descent one choice at
+        a time from every choice's first option."""
+
+        def burden(architecture: Any) -> tuple[float, int]:
+            return self.excess(architecture, settings), core_parameters(architecture)
+
+        best = space.close(lambda choice: 0 if choice.count == 1 else tuple(range(choice.count)))
+        improved = True
+        while improved:
+            improved = False
+            for name, answer in space.encode(best).items():
+                for other in range(len(next(c for c in space.choices if c.name == name).options)):
+                    code = space.encode(best)
+                    if other == answer or name not in code:
+                        continue
+                    changed = space.close(lambda c, code=code, n=name, o=other: o if c.name == n else code.get(c.name, 0))  # type: ignore[misc]
+                    if burden(changed) < burden(best):
+                        best, improved = changed, True
+        return best
+
+    def check(self, space: Space, settings: ModelSettings) -> None:
+        """Raises `RequestError`, naming the smallest architecture, where no member of the space is within the limits."""
+        smallest = self.smallest(space, settings)
+        if self.excess(smallest, settings) > 0:
+            name, (cost, limit) = max(self.costs(smallest, settings).items(), key=lambda item: item[1][0] / item[1][1])
+            raise RequestError(
+                f"objective.{name}={limit:,} is below the smallest architecture of the space {space.name!r}, "
+                f"which takes {cost:,}: {summary(smallest)}; raise the limit or choose a smaller space"
+            )
+
+    def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 1000) -> Any:
+        """A member within the limits: uniform by rejection; where that finds none, a walk from the smallest member."""
+        for _ in range(tries):
+            member = space.sample(random)
+            if self.allows(member, settings):
+                return member
+        whole = getattr(space, "space", space)
+        member = self.smallest(whole, settings)
+        for _ in range(50):
+            mutant = whole.mutate(member, random, rate=0.05)
+            if self.allows(mutant, settings):
+                member = mutant
+        return member
+
+
+def summary(architecture: Any) -> str:
+    """An architecture in one line: widths, depths and the operators in order."""
+    stacks = [(name, getattr(architecture, name)) for name in ("encoder", "decoder") if hasattr(architecture, name)]
+    return ", ".join(
+        f"{name} {stack.dim} × {len(stack.layers)} ({' '.join(layer.mixer.label for layer in stack.layers)})"
+        for name, stack in stacks
+    )

@@ -1,0 +1,161 @@
+"""What single-path methods share: a supernet trained one architecture at a time, and rankings on inherited weights.
+
+An update runs one architecture on its slices and changes nothing else (papers/shrinknas.md §2.1). A ranking scores
+members by validation loss plus penalty on one batch, drawn afresh for each ranking and shared by its members (§2.3, our
+reading 14); it is done a few members at a time, so that it can be interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nasformer.spaces.space import Space
+from nasformer.strategies.objective import Objective
+from nasformer.supernets.adam import SliceAdam
+from nasformer.supernets.transformer import TransformerSupernet
+from nasformer.tasks.task import Task
+from nasformer.training.randomness import derive, seeded
+from nasformer.training.train import Training, fabric
+
+Scored = tuple[float, Any]
+"""A score (lower is better) and the member that has it."""
+CHUNK_TOKENS = 65_536
+"""How many tokens are evaluated in one step of a ranking."""
+
+
+class SinglePath:
+    """A supernet under single-path training on a task.
+
+    Args:
+        supernet: the shared weights, changed in place.
+        task: gives batches and losses.
+        training: length and schedule of the supernet's training.
+        seed: everything random is derived from it.
+    """
+
+    def __init__(self, supernet: TransformerSupernet, task: Task, training: Training, seed: int) -> None:
+        self.supernet, self.task, self.training, self.seed = supernet, task, training, seed
+        self.device = fabric(training.precision)
+        self.adam = SliceAdam(supernet.weights, weight_decay=training.weight_decay)
+        self.stream = task.stream(training.batch_tokens, derive(seed, "batches"))
+        self.updates = 0
+
+    def update(self, architecture: Any) -> tuple[float, int]:
+        """One update of one architecture's slices; returns its loss and the number of target tokens."""
+        self.updates += 1
+        model = self.supernet.at(architecture).train()
+        with seeded(self.seed, "dropout", self.updates), self.device.autocast():
+            batch = self.stream.next().to(self.device.device)
+            loss = self.task.loss(model, batch)
+            loss.backward()
+        self.adam.step(model.parameters(), self.training.schedule.rate(self.updates))
+        return float(loss.detach()), batch.tokens
+
+    def divergence(self, sampler: Any, random: Random, *, members: int, tokens: int) -> dict[str, float]:
+        """How much the outputs of different architectures differ for one fixed batch, dropout off.
+
+        The variance over `members` sampled architectures of the decoder's last hidden state, averaged over positions and
+        the channels that all of them have; `normalised` after normalising each output over those channels (papers/
+        shrinknas.md, our reading 21).
+        """
+        batches = self.task.draw(tokens, np.random.default_rng(derive(self.seed, "divergence")))
+        outputs = []
+        for _ in range(members):
+            model = self.supernet.at(sampler.sample(random))
+            outputs.append([self.task.hidden(model, batch.to(self.device.device)) for batch in batches])
+        width = min(hidden[0].shape[1] for hidden in outputs)
+        common = torch.stack([torch.cat([part[:, :width] for part in hidden]) for hidden in outputs])
+        normalised = F.layer_norm(common, (width,))
+        return {"variance": float(common.var(0).mean()), "normalised": float(normalised.var(0).mean())}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Shared weights and optimiser state."""
+        weights = {f"weights.{name}": weight for name, weight in self.supernet.weights.items()}
+        return weights | {f"adam.{name}": tensor for name, tensor in self.adam.tensors().items()}
+
+    def state(self) -> dict[str, Any]:
+        """Updates done and the place in the stream of batches."""
+        return {"updates": self.updates, "stream": self.stream.state_dict()}
+
+    def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go to where `tensors` and `state` were taken."""
+        for name, weight in self.supernet.weights.items():
+            weight.copy_(tensors[f"weights.{name}"])
+        self.adam.load({name.removeprefix("adam."): t for name, t in tensors.items() if name.startswith("adam.")})
+        self.updates = state["updates"]
+        self.stream.load_state_dict(state["stream"])
+
+
+class Ranking:
+    """One validation run: members scored on one batch that all share, some at a time.
+
+    Args:
+        path: the supernet that lends the weights.
+        objective: adds penalties.
+        members: what is ranked, each once.
+        number: which ranking of the search this is; with the seed it decides the batch.
+        tokens: target tokens of the batch.
+    """
+
+    def __init__(
+        self, path: SinglePath, objective: Objective, members: Sequence[Any], number: int, tokens: int
+    ) -> None:
+        self.path, self.objective, self.number = path, objective, number
+        self.members = list(dict.fromkeys(members))
+        self.scores: list[float] = []
+        generator = np.random.default_rng(derive(path.seed, "ranking", number))
+        self.batches = [batch.to(path.device.device) for batch in path.task.draw(tokens, generator)]
+        self._chunk = max(1, CHUNK_TOKENS // tokens)
+
+    def advance(self) -> None:
+        """Score the next few members."""
+        done = len(self.scores)
+        for member in self.members[done : done + self._chunk]:
+            excess = self.objective.excess(member, self.path.supernet.settings) if self.objective.penalty else 0.0
+            loss = self.path.task.evaluate(self.path.supernet.at(member), self.batches)
+            self.scores.append(loss + self.objective.penalty * excess)
+
+    def finished(self) -> bool:
+        """Whether every member has a score."""
+        return len(self.scores) == len(self.members)
+
+    def best_first(self) -> list[Scored]:
+        """Members with scores, the lowest loss first; a loss that is no number comes last."""
+        key = [(score if math.isfinite(score) else math.inf, i) for i, score in enumerate(self.scores)]
+        return [(self.scores[i], self.members[i]) for _, i in sorted(key)]
+
+    def state(self) -> dict[str, Any]:
+        """Members and scores so far, as plain data."""
+        space = self.path.supernet.space
+        return {"number": self.number, "members": [packed(space, m) for m in self.members], "scores": self.scores}
+
+
+def packed(space: Space, member: Any) -> list[Any]:
+    """A member as the bare list of its answers, in the order of the walk."""
+    return list(space.encode(member).values())
+
+
+def unpacked(space: Space, answers: Sequence[Any]) -> Any:
+    """The member whose answers `packed` gave."""
+    rest = iter(answers)
+    return space.close(lambda _: tuple(answer) if isinstance(answer := next(rest), list) else answer)
+
+
+def random_state(random: Random) -> list[Any]:
+    """A generator's state as plain data."""
+    version, numbers, gauss = random.getstate()
+    return [version, list(numbers), gauss]
+
+
+def set_random_state(random: Random, state: Sequence[Any]) -> None:
+    """Put a generator where `random_state` was taken."""
+    version, numbers, gauss = state
+    random.setstate((version, tuple(numbers), gauss))

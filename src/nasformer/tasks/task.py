@@ -1,0 +1,67 @@
+"""What every task promises: data, a loss, and what counts as good."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from nasformer.models.transformer import ModelSettings
+from nasformer.operators.catalogue import Dropout
+
+
+class Stream(Protocol):
+    """Training batches without end, resumable anywhere."""
+
+    def next(self) -> Any:
+        """The next batch."""
+        ...
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream stands."""
+        ...
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to where a stream stood."""
+        ...
+
+
+class Task(Protocol):
+    """Data, loss and score. A task calls a model and does not know what made it."""
+
+    def model_settings(self, dropout: Dropout) -> ModelSettings:
+        """What a model for this task needs besides its architecture."""
+        ...
+
+    def stream(self, tokens: int, seed: int) -> Stream:
+        """Training batches of about `tokens` tokens, a function of the seed."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The training loss, in nats per predicted token."""
+        ...
+
+    def draw(self, tokens: int, generator: np.random.Generator) -> list[Any]:
+        """A fresh random part of the validation split, as batches."""
+        ...
+
+    def evaluate(self, model: nn.Module, batches: list[Any]) -> float:
+        """The loss without smoothing or dropout, in nats per predicted token, over batches."""
+        ...
+
+    def hidden(self, model: nn.Module, batch: Any) -> Tensor:
+        """The last hidden states (positions, dim) of a batch's real target positions."""
+        ...
+
+    def validation_loss(self, model: nn.Module) -> float:
+        """`evaluate` over the whole validation split."""
+        ...
+
+    def quality(self, model: nn.Module, split: str) -> dict[str, Any]:
+        """The quality fields of a scorecard on a split."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What a report tells of the data."""
+        ...

@@ -1,0 +1,169 @@
+"""Translation: two sides of text, label-smoothed cross-entropy, BLEU and chrF of a beam search."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasformer.errors import RequestError
+from nasformer.measures.translation import translation_quality
+from nasformer.models.pretrained import beam_search
+from nasformer.models.transformer import PAD, EncoderDecoderModel, ModelSettings
+from nasformer.operators.catalogue import Dropout
+from nasformer.spaces.value import Count, Value
+from nasformer.tasks.batching import Batch, BatchStream, PairData, draw, in_order
+from nasformer.tasks.corpora import ParallelText, read_parallel
+from nasformer.tasks.embedded import embedded_text
+from nasformer.tasks.vocabulary import Vocabulary, learn
+
+EVALUATION_TOKENS = 8192
+
+
+class Translation(Value):
+    """The settings of a translation task.
+
+    `path` is what `nasformer.tasks.corpora.read_parallel` reads; None is the corpus that the package makes itself.
+    `source` and `target` are languages (by default into English). `vocabulary` tokens of BPE are learned on both sides
+    together; unless `shared_vocabulary`, each side keeps its own. `lowercase` lower-cases both sides, as small published
+    benchmarks do. Sentences over `max_length` tokens are not trained on. `beams` and `length_penalty` are the decoding's.
+    """
+
+    kind: Literal["translation"] = "translation"
+    path: str | None = None
+    source: str | None = None
+    target: str | None = None
+    vocabulary: Annotated[Count, Field(ge=300)] = 10_000
+    shared_vocabulary: bool = False
+    lowercase: bool = False
+    max_length: Annotated[int, Field(ge=4)] = 175
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    beams: Annotated[int, Field(ge=1)] = 5
+    length_penalty: float = 1.0
+    test_sentences: Count | None = None
+    embedded_pairs: Annotated[Count, Field(ge=1_000)] = 20_000
+    data_seed: int = 1
+
+    def open(self, cache: Path | None = None) -> TranslationTask:
+        """Read the text, learn or look up the vocabularies, and encode; `cache` is a folder for vocabularies."""
+        if self.path is None:
+            text = embedded_text(pairs=self.embedded_pairs, seed=self.data_seed)
+        else:
+            text = read_parallel(self.path, source=self.source, target=self.target, seed=self.data_seed)
+        source, target = learn(
+            *text.splits["train"],
+            size=self.vocabulary,
+            shared=self.shared_vocabulary,
+            lowercase=self.lowercase,
+            cache=cache,
+        )
+        return TranslationTask(self, text, source, target)
+
+
+class TranslationTask:
+    """The data of a translation task, encoded, with its loss and scores (see `nasformer.tasks.task.Task`)."""
+
+    def __init__(self, settings: Translation, text: ParallelText, source: Vocabulary, target: Vocabulary) -> None:
+        self.settings, self.text = settings, text
+        self.source, self.target = source, target
+        self.data = {
+            split: PairData(source.encode(lines[0]), target.encode(lines[1]), settings.max_length)
+            for split, lines in text.splits.items()
+        }
+        if len(self.data["train"].usable(settings.max_length)) == 0:
+            raise RequestError(f"expected training sentences of at most {settings.max_length} tokens, got none")
+
+    def model_settings(self, dropout: Dropout) -> ModelSettings:
+        """Both vocabularies' sizes and the dropout."""
+        return ModelSettings(
+            source_vocabulary=self.source.size, target_vocabulary=self.target.size, dropout=dropout
+        )
+
+    def stream(self, tokens: int, seed: int) -> BatchStream:
+        """Training batches whose longer side fills at most `tokens` positions."""
+        return BatchStream(self.data["train"], tokens, seed)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Label-smoothed cross-entropy in nats per target token; ε is spread over the whole vocabulary."""
+        return self._cross_entropy(model, batch, self.settings.label_smoothing) / batch.tokens
+
+    def draw(self, tokens: int, generator: np.random.Generator) -> list[Batch]:
+        """A random part of the validation split with about this many target tokens."""
+        return draw(self.data["valid"], tokens, generator)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: list[Batch]) -> float:
+        """Cross-entropy in nats per target token, without smoothing and dropout."""
+        model.eval()
+        total = sum(float(self._cross_entropy(model, batch, 0.0)) for batch in batches)
+        return total / sum(batch.tokens for batch in batches)
+
+    @torch.no_grad()
+    def hidden(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The decoder's last hidden states at real target positions, (positions, decoder dim), without dropout."""
+        model.eval()
+        assert isinstance(model, EncoderDecoderModel)
+        return model.decode(batch.target_input, model.encode(batch.source))[batch.target_output != PAD]
+
+    def validation_loss(self, model: nn.Module) -> float:
+        """`evaluate` over the whole validation split."""
+        device = next(model.parameters()).device
+        return self.evaluate(model, [batch.to(device) for batch in in_order(self.data["valid"], EVALUATION_TOKENS)])
+
+    def translate(self, model: nn.Module, lines: list[str]) -> list[str]:
+        """The best translation of each line by beam search."""
+        encoded = self.source.encode(lines)
+        return self._decode(model, PairData(encoded, encoded))
+
+    def quality(self, model: nn.Module, split: str) -> dict[str, Any]:
+        """BLEU, chrF and loss on a split (its first `test_sentences` where that is set)."""
+        count = self.settings.test_sentences or len(self.text.splits[split][1])
+        source, references = (list(side[:count]) for side in self.text.splits[split])
+        if self.settings.lowercase:
+            references = [line.lower() for line in references]
+        data = PairData(self.source.encode(source), self.target.encode(references))
+        device = next(model.parameters()).device
+        loss = self.evaluate(model, [batch.to(device) for batch in in_order(data, EVALUATION_TOKENS)])
+        found = translation_quality(self._decode(model, data), references)
+        return {name: getattr(found, name) for name in asdict(found)} | {"split": split, "loss": loss}
+
+    def facts(self) -> dict[str, Any]:
+        """Languages, pairs and vocabularies."""
+        return {
+            "name": "translation",
+            "path": self.settings.path or "embedded corpus",
+            "source": self.text.languages[0],
+            "target": self.text.languages[1],
+            "skipped_pairs": self.text.skipped,
+            "source_vocabulary": self.source.size,
+            "target_vocabulary": self.target.size,
+        } | {f"{split}_pairs": len(lines[0]) for split, lines in self.text.splits.items()}
+
+    def _cross_entropy(self, model: nn.Module, batch: Batch, smoothing: float) -> Tensor:
+        logits = model(batch.source, batch.target_input)
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            batch.target_output.flatten(),
+            ignore_index=PAD,
+            label_smoothing=smoothing,
+            reduction="sum",
+        )
+
+    def _decode(self, model: nn.Module, data: PairData) -> list[str]:
+        assert isinstance(model, EncoderDecoderModel)
+        device = next(model.parameters()).device
+        lines: dict[int, str] = {}
+        for batch in in_order(data, EVALUATION_TOKENS // self.settings.beams):
+            source = batch.source.to(device)
+            longest = 2 * source.shape[1] + 10
+            found = beam_search(
+                model, source, beams=self.settings.beams, length_penalty=self.settings.length_penalty, longest=longest
+            )
+            lines |= dict(zip(batch.rows, self.target.decode(found), strict=True))
+        return [lines[row] for row in range(len(data))]
