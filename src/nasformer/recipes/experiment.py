@@ -14,7 +14,6 @@ from torch import nn
 
 from nasformer.measures.statistics import rank_correlation
 from nasformer.models.build import build
-from nasformer.models.pretrained_folder import save_pretrained
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
 from nasformer.recipes.recipe import Recipe
@@ -29,6 +28,7 @@ from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
 from nasformer.strategies.single_path import Ranking
 from nasformer.strategies.spos import spos
 from nasformer.supernets.transformer import TransformerSupernet
+from nasformer.tasks.pretrained import save_pretrained
 from nasformer.tasks.scorecard import Scorecard
 from nasformer.training.randomness import derive
 from nasformer.training.train import borrow, train

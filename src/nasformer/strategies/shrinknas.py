@@ -176,7 +176,7 @@ class ShrinkNasSearch:
         self.ranked = ranking.best_first()
         self.evaluations += len(self.ranked)
         again = [(before[member], score) for score, member in self.ranked if member in before]
-        repeat = rank_correlation(*zip(*again, strict=True)).kendall if len(again) > 3 else None
+        repeat = rank_correlation(*zip(*again, strict=True), resamples=0).kendall.value if len(again) > 3 else None
         scores = [score for score, _ in self.ranked]
         return "exploration", {
             "round": self.round + 1,

@@ -133,6 +133,16 @@ class TranslationTask:
         found = translation_quality(self._decode(model, data), references)
         return {name: getattr(found, name) for name in asdict(found)} | {"split": split, "loss": loss}
 
+    def decoding(self) -> dict[str, Any]:
+        """How `generate` decodes for this task."""
+        longest = 2 * self.settings.max_length + 10
+        return {
+            "num_beams": self.settings.beams,
+            "length_penalty": self.settings.length_penalty,
+            "max_new_tokens": longest,
+            "early_stopping": False,
+        }
+
     def facts(self) -> dict[str, Any]:
         """Languages, pairs and vocabularies."""
         return {

@@ -1,0 +1,57 @@
+"""`nasformer search` and `nasformer resume`: read the recipe, open the run, carry it out, show what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from nasformer.commands.console import ConsoleDisplay
+from nasformer.errors import RequestError, nearest
+from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.named import RECIPES
+from nasformer.recipes.recipe import Recipe, override
+from nasformer.report.gather import gather
+from nasformer.report.page import write_report
+from nasformer.report.table import rich_table
+from nasformer.report.verdict import verdict
+from nasformer.runs.run import Run
+
+
+def read_recipe(name: str, changes: Sequence[str]) -> Recipe:
+    """A recipe by name, or from a JSON or YAML file, with `key.path=value` changes."""
+    if name in RECIPES:
+        recipe = RECIPES[name]()
+    elif Path(name).suffix in (".json", ".yaml", ".yml"):
+        recipe = Recipe.read_file(Path(name))
+    else:
+        raise RequestError(f"unknown recipe {name!r}; {nearest(name, RECIPES)}")
+    return override(recipe, changes)
+
+
+def search(name: str, changes: Sequence[str], folder: Path, command: str, console: Console) -> dict[str, Any]:
+    """Search, train, prove and report; returns the result."""
+    recipe = read_recipe(name, changes)
+    recipe.open_space()
+    with Run.create(folder, recipe.data(), seed=recipe.seed, command=command) as run:
+        return _carry_out(recipe, run, console)
+
+
+def resume(folder: Path, console: Console) -> dict[str, Any]:
+    """Go on with a run as if it had never been stopped; returns the result."""
+    with Run.open(folder) as run:
+        return _carry_out(Recipe.read(run.recipe()), run, console)
+
+
+def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
+    with ConsoleDisplay(console) as display:
+        result = Experiment(recipe, run, display).carry_out()
+    page = write_report(run.path)
+    comparison = gather(run.path).comparison
+    if comparison is not None:
+        console.print(rich_table(comparison))
+        console.print(verdict(comparison))
+    console.print(f"model {run.path / 'model'}, report {page}")
+    return result

@@ -1,0 +1,86 @@
+"""A translation model as a folder that `transformers` loads: weights, configuration, both vocabularies, decoding.
+
+Importing this module registers model and tokenizer with the Auto classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
+
+from nasformer.models.pretrained import BOS, EOS, NasformerConfig, NasformerForSeq2SeqLM
+from nasformer.models.transformer import PAD, EncoderDecoderModel
+from nasformer.tasks.vocabulary import SPECIALS, Vocabulary
+
+_LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trust_remote_code=True`)."""
+
+from nasformer.models.pretrained import NasformerConfig, NasformerForSeq2SeqLM  # noqa: F401
+from nasformer.tasks.pretrained import NasformerTokenizer  # noqa: F401
+'''
+
+
+class NasformerTokenizer(PreTrainedTokenizerFast):
+    """Encodes with the source vocabulary, `text_target=` and decoding with the target vocabulary."""
+
+    vocab_files_names = {"tokenizer_file": "tokenizer.json", "target_file": "target_tokenizer.json"}  # noqa: RUF012
+    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
+
+    def __init__(self, tokenizer_file: str, target_file: str, **others: Any) -> None:
+        names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIALS, strict=True))
+        super().__init__(tokenizer_file=tokenizer_file, **(names | {"split_special_tokens": True} | others))
+        self._source, self._target = self._tokenizer, Tokenizer.from_file(str(target_file))
+
+    def _switch_to_input_mode(self) -> None:
+        self._tokenizer = self._source
+
+    def _switch_to_target_mode(self) -> None:
+        self._tokenizer = self._target
+
+    def _decode(self, token_ids: Any, skip_special_tokens: bool = False, **others: Any) -> str:  # type: ignore[override]
+        self._switch_to_target_mode()
+        try:
+            return super()._decode(token_ids, skip_special_tokens=skip_special_tokens, **others)
+        finally:
+            self._switch_to_input_mode()
+
+    def _save_pretrained(self, save_directory: str, file_names: Any, *others: Any, **more: Any) -> Any:  # type: ignore[override]
+        target = Path(save_directory) / self.vocab_files_names["target_file"]
+        self._target.save(str(target))
+        return (*super()._save_pretrained(save_directory, file_names, *others, **more), str(target))
+
+
+def save_pretrained(
+    network: EncoderDecoderModel, source: Vocabulary, target: Vocabulary, folder: Path, decoding: dict[str, Any]
+) -> None:
+    """Write the folder: `AutoModelForSeq2SeqLM.from_pretrained(folder)` and `AutoTokenizer` read it once this package's
+    classes are known (`import nasformer.tasks.pretrained`, or `trust_remote_code=True`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = NasformerForSeq2SeqLM.of(network)
+    model.config.architectures = ["NasformerForSeq2SeqLM"]
+    model.config.auto_map = {
+        "AutoConfig": "nasformer_auto.NasformerConfig",
+        "AutoModelForSeq2SeqLM": "nasformer_auto.NasformerForSeq2SeqLM",
+    }
+    model.generation_config = GenerationConfig(
+        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS, do_sample=False, **decoding
+    )
+    model.save_pretrained(folder)
+    source.save(folder / "tokenizer.json")
+    target.save(folder / "target_tokenizer.json")
+    tokenizer = NasformerTokenizer(str(folder / "tokenizer.json"), str(folder / "target_tokenizer.json"))
+    tokenizer.save_pretrained(folder)
+    (folder / "nasformer_auto.py").write_text(_LOADER, encoding="utf-8")
+
+
+def load_pretrained(folder: Path) -> tuple[nn.Module, Vocabulary, Vocabulary]:
+    """The network and the two vocabularies of a folder that `save_pretrained` wrote."""
+    model = NasformerForSeq2SeqLM.from_pretrained(folder)
+    vocabularies = [Vocabulary.read(folder / name) for name in ("tokenizer.json", "target_tokenizer.json")]
+    return model.network.eval(), *vocabularies  # type: ignore[return-value]
+
+
+AutoTokenizer.register(NasformerConfig, NasformerTokenizer, exist_ok=True)
