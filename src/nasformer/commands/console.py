@@ -15,7 +15,7 @@ class ConsoleDisplay:
         self.console = console
         columns = (TextColumn("{task.description:24}"), BarColumn(24), TextColumn("{task.completed}/{task.total}"))
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
-        self.bars = Progress(*columns, *times, console=console, refresh_per_second=2)
+        self.bars = Progress(*columns, *times, console=console, refresh_per_second=2, disable=not console.is_terminal)
         self._stages: dict[str, TaskID] = {}
 
     def __enter__(self) -> ConsoleDisplay:

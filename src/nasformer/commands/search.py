@@ -18,6 +18,7 @@ from nasformer.report.page import write_report
 from nasformer.report.table import rich_table
 from nasformer.report.verdict import verdict
 from nasformer.runs.run import Run
+from nasformer.training.memory import keep_freed_memory
 
 
 def read_recipe(name: str, changes: Sequence[str]) -> Recipe:
@@ -46,6 +47,7 @@ def resume(folder: Path, console: Console) -> dict[str, Any]:
 
 
 def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
+    keep_freed_memory()
     with ConsoleDisplay(console) as display:
         result = Experiment(recipe, run, display).carry_out()
     page = write_report(run.path)

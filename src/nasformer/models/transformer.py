@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from nasformer.operators import catalogue
 from nasformer.operators.attention import Memory
 from nasformer.operators.catalogue import Dropout
+from nasformer.operators.dropout import dropout
 from nasformer.operators.normalization import LayerNorm, Sublayer
 from nasformer.operators.operator import Cache
 from nasformer.operators.positions import position_table, positions
@@ -66,7 +67,7 @@ class Part:
             operator = catalogue.cross_attention(self.value, self.dim, self.memory_dim, dropout=settings.dropout)
         else:
             operator = catalogue.feed_forward(self.value, self.dim)
-        return Sublayer(operator, self.dim, norm=self.norm, dropout=settings.residual_dropout(self.dim))
+        return Sublayer(operator, self.dim, norm=self.norm, residual=settings.residual_dropout(self.dim))
 
 
 def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int, Part]]:
@@ -91,10 +92,10 @@ MakePart = Callable[[str, int, Part], Sublayer]
 class Embedding(nn.Module):
     """Token embeddings times √dim plus sinusoidal positions."""
 
-    def __init__(self, vocabulary: int, dim: int, position_width: int, dropout: float) -> None:
+    def __init__(self, vocabulary: int, dim: int, position_width: int, residual: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, dim))
-        self.position_width, self.dropout = position_width, dropout
+        self.position_width, self.residual = position_width, residual
 
     def reset(self, generator: torch.Generator) -> None:
         """N(0, 1/dim), the padding row zero."""
@@ -109,7 +110,7 @@ class Embedding(nn.Module):
         at = positions(padding, tokens.shape[1], offset)
         longest = tokens.shape[1] if at is None or at.device.type == "meta" else int(at.max()) + 1
         table = position_table(longest, self.position_width, dim, self.weight)
-        return F.dropout(x + (table[: tokens.shape[1]] if at is None else table[at]), self.dropout, self.training)
+        return dropout(x + (table[: tokens.shape[1]] if at is None else table[at]), self.residual, self.training)
 
 
 class Stack(nn.Module):

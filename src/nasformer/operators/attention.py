@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasformer.operators.dropout import dropout as drop
 from nasformer.operators.operator import Cache, Linear
 
 
@@ -35,7 +36,7 @@ def attend(
     if mask is not None:
         scores = scores.masked_fill(mask, -1e4 if scores.dtype == torch.float16 else -1e9)
     weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-    return F.dropout(weights.to(value.dtype), dropout, training=dropout > 0) @ value
+    return drop(weights.to(value.dtype), dropout, training=dropout > 0) @ value
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.operators.convolution import convolve, convolve_dynamic, convolve_last
+from nasformer.operators.dropout import dropout as drop
 from nasformer.operators.operator import Cache, Linear, xavier, zero_padding
 
 
@@ -64,7 +65,7 @@ class LightConvolution(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
         u = zero_padding(self.input(x), padding)
-        taps = F.dropout(torch.softmax(self.taps, dim=-1), self.dropout, self.training).to(u.dtype)
+        taps = drop(torch.softmax(self.taps, dim=-1), self.dropout, self.training).to(u.dtype)
         if cache is None:
             return self.output(convolve(u, taps, causal=self.causal))
         expanded = taps.expand(u.shape[0], u.shape[1], *taps.shape)
@@ -100,7 +101,7 @@ class DynamicConvolution(nn.Module):
         """x (batch, time, dim) → (batch, time, dim)."""
         u = zero_padding(self.input(x), padding)
         logits = F.linear(u, self.taps.flatten(0, 1)).unflatten(-1, self.taps.shape[:2])
-        taps = F.dropout(torch.softmax(logits, dim=-1), self.dropout, self.training).to(u.dtype)
+        taps = drop(torch.softmax(logits, dim=-1), self.dropout, self.training).to(u.dtype)
         if cache is None:
             return self.output(convolve_dynamic(u, taps, causal=self.causal))
         return self.output(convolve_last(_history(u, self.kernel, cache), taps))

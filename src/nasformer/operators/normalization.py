@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasformer.operators.dropout import dropout
+
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis, statistics over the channels that are there (epsilon 1e-5)."""
@@ -30,15 +32,15 @@ class LayerNorm(nn.Module):
 class Sublayer(nn.Module):
     """`norm(x + dropout(operator(x)))` (post) or `x + dropout(operator(norm(x)))` (pre); papers/operators.md §0."""
 
-    def __init__(self, operator: nn.Module, dim: int, *, norm: Literal["post", "pre"], dropout: float) -> None:
+    def __init__(self, operator: nn.Module, dim: int, *, norm: Literal["post", "pre"], residual: float) -> None:
         super().__init__()
         self.operator = operator
         self.norm = LayerNorm(dim)
         self.style = norm
-        self.dropout = dropout
+        self.residual = residual
 
     def forward(self, x: Tensor, *context: Any) -> Tensor:
         """x (batch, time, dim) and whatever the operator takes besides."""
         if self.style == "pre":
-            return x + F.dropout(self.operator(self.norm(x), *context), self.dropout, self.training)
-        return self.norm(x + F.dropout(self.operator(x, *context), self.dropout, self.training))
+            return x + dropout(self.operator(self.norm(x), *context), self.residual, self.training)
+        return self.norm(x + dropout(self.operator(x, *context), self.residual, self.training))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.recipe import Recipe
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.tasks.translation import Translation
@@ -46,7 +47,7 @@ def shrinknas() -> Recipe:
 def shrinknas_small() -> Recipe:
     """The small-scale protocol for two CPU cores (papers/shrinknas.md §8)."""
     return _scaled(
-        shrinknas().but(name="shrinknas-small", space="shrinknas-small"),
+        shrinknas().but(name="shrinknas-small", space="shrinknas-small", dropout=Dropout(residual=0.1)),
         updates=1_500,
         fine_tune=900,
         batch_tokens=1_024,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nasformer.errors import RequestError
 from nasformer.measures.translation import translation_quality
@@ -20,6 +19,7 @@ from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.value import Count, Value
 from nasformer.tasks.batching import Batch, BatchStream, PairData, draw, in_order
 from nasformer.tasks.corpora import ParallelText, read_parallel
+from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.tasks.embedded import embedded_text
 from nasformer.tasks.vocabulary import Vocabulary, learn
 
@@ -157,13 +157,8 @@ class TranslationTask:
 
     def _cross_entropy(self, model: nn.Module, batch: Batch, smoothing: float) -> Tensor:
         logits = model(batch.source, batch.target_input)
-        return F.cross_entropy(
-            logits.flatten(0, 1),
-            batch.target_output.flatten(),
-            ignore_index=PAD,
-            label_smoothing=smoothing,
-            reduction="sum",
-        )
+        target = batch.target_output.flatten()
+        return cross_entropy(logits.flatten(0, 1), target, smoothing=smoothing, ignore=PAD)
 
     def _decode(self, model: nn.Module, data: PairData) -> list[str]:
         assert isinstance(model, EncoderDecoderModel)
