@@ -55,6 +55,83 @@ def resume(folder: Annotated[Path, typer.Argument(help="the run folder")], as_js
         _print_json(result)
 
 
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(help="a known architecture, a JSON or YAML file, or a run folder")],
+    run: RunFolder,
+    changes: Annotated[list[str] | None, typer.Argument(help="changes: key.path=value")] = None,
+    task: Annotated[str | None, typer.Option(help="path of the text; without it the embedded corpus")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one architecture from scratch."""
+    from nasformer.commands.train import train as work
+
+    result = work(architecture, task, changes or [], run, "nasformer " + " ".join(sys.argv[1:]), _console(as_json))
+    if as_json:
+        _print_json(result)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="the run folder")],
+    split: Annotated[str, typer.Option(help="valid or test")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Score the model of a run on a split of its data."""
+    from nasformer.commands.evaluate import evaluate as work
+
+    quality = work(folder, split, _console(as_json))
+    if as_json:
+        _print_json(quality)
+
+
+@app.command()
+def report(folders: Annotated[list[Path], typer.Argument(help="run folders")]) -> None:
+    """Write the report of each run; of several runs also a table over seeds."""
+    from nasformer.commands.report import report as work
+
+    work(folders, Console())
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="the run folder")],
+    out: Annotated[Path, typer.Option(help="the folder to write")],
+    to: Annotated[str, typer.Option(help="hf: a folder that transformers loads")] = "hf",
+) -> None:
+    """Hand over the trained model of a run."""
+    from nasformer.commands.export import export as work
+
+    work(folder, to, out, Console())
+
+
+@app.command()
+def profile(
+    architecture: Annotated[str, typer.Argument(help="a known architecture, a JSON or YAML file, or a run folder")],
+    vocabulary: Annotated[int, typer.Option(min=5, help="size of both vocabularies")] = 8000,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an architecture costs, part by part."""
+    from nasformer.commands.profile import profile as work
+
+    found = work(architecture, vocabulary, _console(as_json))
+    if as_json:
+        _print_json(found)
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="spaces, architectures, operators, strategies, recipes or tasks")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what there is to choose from."""
+    from nasformer.commands.list import list_things
+
+    found = list_things(what, _console(as_json))
+    if as_json:
+        _print_json(found)
+
+
 def main() -> None:
     """Run a command; a wrong request exits with 2 and a failure with 1, each with one clear line."""
     try:

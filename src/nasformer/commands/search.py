@@ -9,10 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from nasformer.commands.console import ConsoleDisplay
+from nasformer.commands.new_run import new_run
+from nasformer.commands.train import carry_out as carry_out_training
 from nasformer.errors import RequestError, nearest
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.named import RECIPES
-from nasformer.recipes.recipe import Recipe, override
+from nasformer.recipes.recipe import Recipe, TrainRecipe, override
 from nasformer.report.gather import gather
 from nasformer.report.page import write_report
 from nasformer.report.table import rich_table
@@ -36,14 +38,17 @@ def search(name: str, changes: Sequence[str], folder: Path, command: str, consol
     """Search, train, prove and report; returns the result."""
     recipe = read_recipe(name, changes)
     recipe.open_space()
-    with Run.create(folder, recipe.data(), seed=recipe.seed, command=command) as run:
+    with new_run(recipe, folder, command) as run:
         return _carry_out(recipe, run, console)
 
 
 def resume(folder: Path, console: Console) -> dict[str, Any]:
     """Go on with a run as if it had never been stopped; returns the result."""
     with Run.open(folder) as run:
-        return _carry_out(Recipe.read(run.recipe()), run, console)
+        recipe = run.recipe()
+        if recipe.get("kind") == "train":
+            return carry_out_training(TrainRecipe.read(recipe), run, console)
+        return _carry_out(Recipe.read(recipe), run, console)
 
 
 def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:

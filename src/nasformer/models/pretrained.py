@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
 
 from nasformer.models.transformer import PAD, EncoderDecoderModel, ModelSettings
@@ -195,5 +196,6 @@ def beam_search(
     return [[token for token in row if token > EOS] for row in found.tolist()]
 
 
+logging.disable_progress_bar()
 AutoConfig.register("nasformer", NasformerConfig, exist_ok=True)
 AutoModelForSeq2SeqLM.register(NasformerConfig, NasformerForSeq2SeqLM, exist_ok=True)

@@ -24,12 +24,14 @@ def _outline(part: Part) -> Sublayer:
 
 
 @lru_cache(maxsize=65536)
-def _part_parameters(part: Part) -> int:
+def part_parameters(part: Part) -> int:
+    """Parameters of one sub-layer, its norm included."""
     return sum(parameter.numel() for parameter in _outline(part).parameters())
 
 
 @lru_cache(maxsize=65536)
-def _part_flops(part: Part, time: int, source: int) -> int:
+def part_flops(part: Part, time: int, source: int) -> int:
+    """Floating-point operations of one sub-layer over one sequence of `time` (and `source`) tokens."""
     sublayer = _outline(part).eval()
     x = torch.empty(1, time, part.dim, device="meta")
     context = (Memory([torch.empty(1, source, part.memory_dim, device="meta")] * 3, None),) if part.memory_dim else ()
@@ -45,7 +47,7 @@ def _stacks(architecture: Any) -> list[Any]:
 def core_parameters(architecture: Any) -> int:
     """Parameters without embeddings and output projection (HAT's convention)."""
     final_norms = sum(2 * stack.dim for stack in _stacks(architecture)) if architecture.norm == "pre" else 0
-    return final_norms + sum(_part_parameters(part) for _, _, part in parts(architecture))
+    return final_norms + sum(part_parameters(part) for _, _, part in parts(architecture))
 
 
 def total_parameters(architecture: Any, settings: ModelSettings) -> int:
@@ -66,5 +68,5 @@ def core_flops(architecture: Any, source: int = 30, target: int = 30) -> int:
     As `torch.utils.flop_counter` counts them: two for each multiply-add of a matrix product or convolution.
     """
     return sum(
-        _part_flops(part, source if stack == "encoder" else target, source) for stack, _, part in parts(architecture)
+        part_flops(part, source if stack == "encoder" else target, source) for stack, _, part in parts(architecture)
     )

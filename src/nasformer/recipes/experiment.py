@@ -16,7 +16,7 @@ from nasformer.measures.statistics import rank_correlation
 from nasformer.models.build import build
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
-from nasformer.recipes.recipe import Recipe
+from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.named import sized
@@ -30,13 +30,14 @@ from nasformer.strategies.spos import spos
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.tasks.pretrained import save_pretrained
 from nasformer.tasks.scorecard import Scorecard
+from nasformer.tasks.translation import TranslationTask
 from nasformer.training.randomness import derive
 from nasformer.training.train import borrow, train
 
 LABELS = {
-    "found": "found by ShrinkNAS",
-    "random_search": "random search, same supernet",
-    "spos": "SPOS, no shrinking",
+    "found": "ShrinkNAS",
+    "random_search": "random search",
+    "spos": "SPOS",
     "space_reduction": "Space Reduction",
     "selection": "shrinking without exploration",
     "sizes_only": "sizes only",
@@ -48,6 +49,49 @@ LABELS = {
     "lite_transformer": "Lite Transformer",
 }
 """What reports call the arms."""
+
+
+def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, Any]:
+    """One architecture trained from scratch; returns (and writes) the result with its single row."""
+    task = recipe.task.open(run.path / "vocabularies")
+    settings = task.model_settings(recipe.dropout)
+    model = build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
+    stage = Stage(run, "found", display)
+    train(model, task, recipe.training, stage, seed=derive(recipe.seed, "training"))
+    row = score(model, task, settings, stage, updates=recipe.training.updates, evaluations=0, seconds=stage.seconds)
+    save_pretrained(model, task.source, task.target, run.path / "model", task.decoding())  # type: ignore[arg-type]
+    run.write_json("architectures/best.json", recipe.architecture.data())
+    rows = [{"name": "found", "label": recipe.name} | row]
+    result = {"recipe": recipe.name, "task": task.facts(), "limits": {}, "rows": rows, "correlation": None}
+    run.write_json("result.json", result)
+    return result
+
+
+def score(
+    model: nn.Module,
+    task: TranslationTask,
+    settings: ModelSettings,
+    stage: Stage,
+    *,
+    updates: int,
+    evaluations: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """The row of a trained model: its architecture, its scorecard on the test split, its validation loss."""
+    stage.progress(1, 1, "scoring")
+    architecture: Any = model.architecture
+    scorecard = Scorecard(
+        **task.quality(model, "test"),
+        core_parameters=core_parameters(architecture),
+        total_parameters=total_parameters(architecture, settings),
+        flops=core_flops(architecture),
+        updates=updates,
+        evaluations=evaluations,
+        seconds=seconds,
+    )
+    stage.record("finished", seconds=seconds)
+    loss = task.validation_loss(model)
+    return {"architecture": architecture.data(), "scorecard": scorecard.data(), "validation_loss": loss}
 
 
 class Experiment:
@@ -200,25 +244,12 @@ class Experiment:
     def _row(
         self, model: nn.Module, name: str, settings: ModelSettings, evaluations: int, seconds: float, stage: Stage
     ) -> dict[str, Any]:
-        architecture: Any = model.architecture
-        stage.progress(1, 1, "scoring")
-        scorecard = Scorecard(
-            **self.task.quality(model, "test"),
-            core_parameters=core_parameters(architecture),
-            total_parameters=total_parameters(architecture, settings),
-            flops=core_flops(architecture),
-            updates=self.recipe.total_updates(),
-            evaluations=evaluations,
-            seconds=seconds,
-        )
+        updates = self.recipe.total_updates()
+        row = score(model, self.task, settings, stage, updates=updates, evaluations=evaluations, seconds=seconds)
         if name == "found":
-            save_pretrained(model, self.task.source, self.task.target, self.run.path / "model", self.task.decoding())
-        stage.record("finished", seconds=seconds)
-        return {
-            "architecture": architecture.data(),
-            "scorecard": scorecard.data(),
-            "validation_loss": self.task.validation_loss(model),
-        }
+            folder = self.run.path / "model"
+            save_pretrained(model, self.task.source, self.task.target, folder, self.task.decoding())  # type: ignore[arg-type]
+        return row
 
     def _correlation(self) -> dict[str, Any]:
         """How scores on inherited weights rank architectures against training each from scratch."""

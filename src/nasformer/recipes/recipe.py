@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -40,6 +40,18 @@ equal core size and `retrained`, the found one, from scratch; the fixed architec
 """
 
 
+class TrainRecipe(Value):
+    """One architecture trained on a task."""
+
+    kind: Literal["train"] = "train"
+    name: str = "train"
+    architecture: EncoderDecoder
+    task: Translation = Translation()
+    training: Training = Training()
+    dropout: Dropout = Dropout(residual=0.2)
+    seed: int = 1
+
+
 class Recipe(Value):
     """Task, space, limits, strategy, fine-tuning and controls; everything random follows from `seed`.
 
@@ -47,6 +59,7 @@ class Recipe(Value):
     that are also trained from scratch to see how inherited scores rank them (0: none).
     """
 
+    kind: Literal["search"] = "search"
     name: str
     task: Translation = Translation()
     space: str | EncoderDecoder = "shrinknas"
@@ -71,7 +84,10 @@ class Recipe(Value):
         return self.strategy.training.updates + self.fine_tune.updates
 
 
-def override(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+R = TypeVar("R", Recipe, TrainRecipe)
+
+
+def override(recipe: R, changes: Sequence[str]) -> R:
     """The recipe with `key.path=value` changes; values are read as YAML.
 
     Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of range.
@@ -92,7 +108,7 @@ def override(recipe: Recipe, changes: Sequence[str]) -> Recipe:
             place[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise RequestError(f"expected a YAML value in {change!r}") from None
-    return Recipe.read(data)
+    return type(recipe).read(data)
 
 
 def _nearest_path(path: str, data: dict[str, Any], depth: int) -> str:

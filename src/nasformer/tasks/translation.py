@@ -52,10 +52,7 @@ class Translation(Value):
 
     def open(self, cache: Path | None = None) -> TranslationTask:
         """Read the text, learn or look up the vocabularies, and encode; `cache` is a folder for vocabularies."""
-        if self.path is None:
-            text = embedded_text(pairs=self.embedded_pairs, seed=self.data_seed)
-        else:
-            text = read_parallel(self.path, source=self.source, target=self.target, seed=self.data_seed)
+        text = read_text(self)
         source, target = learn(
             *text.splits["train"],
             size=self.vocabulary,
@@ -64,6 +61,14 @@ class Translation(Value):
             cache=cache,
         )
         return TranslationTask(self, text, source, target)
+
+
+def read_text(settings: Translation) -> ParallelText:
+    """The text of a task: what stands at its path, or the embedded corpus."""
+    if settings.path is not None:
+        return read_parallel(settings.path, source=settings.source, target=settings.target, seed=settings.data_seed)
+    languages = (settings.source or "en", settings.target or "de")
+    return embedded_text(pairs=settings.embedded_pairs, seed=settings.data_seed, languages=languages)
 
 
 class TranslationTask:
