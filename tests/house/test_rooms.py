@@ -52,7 +52,11 @@ def imported_rooms(tree: ast.AST, package: str) -> set[str]:
         for name in names:
             first, *rest = name.split(".")
             if first == "nasformer":
-                rooms.add(rest[0] if rest and (HOUSE / rest[0]).is_dir() or rest[:1] in (["errors"], ["cli"]) else "__init__")
+                rooms.add(
+                    rest[0]
+                    if (rest and (HOUSE / rest[0]).is_dir()) or rest[:1] in (["errors"], ["cli"])
+                    else "__init__"
+                )
     return rooms
 
 
@@ -141,8 +145,15 @@ def test_nothing_is_unpickled_or_evaluated(module: tuple[Path, ast.Module]) -> N
 GLOBAL_RANDOMNESS = {
     *(f"torch.{name}" for name in ("manual_seed", "seed", "set_rng_state", "random.manual_seed", "cuda.manual_seed")),
     *(f"torch.{name}" for name in ("cuda.manual_seed_all", "random.fork_rng")),
-    *(f"{module}.random.{name}" for module in ("np", "numpy") for name in ("seed", "rand", "randn", "randint", "choice")),
-    *(f"random.{name}" for name in ("seed", "random", "randint", "choice", "choices", "sample", "shuffle", "randrange")),
+    *(
+        f"{module}.random.{name}"
+        for module in ("np", "numpy")
+        for name in ("seed", "rand", "randn", "randint", "choice")
+    ),
+    *(
+        f"random.{name}"
+        for name in ("seed", "random", "randint", "choice", "choices", "sample", "shuffle", "randrange")
+    ),
 }
 OWNERS = {"training/randomness.py", "measures/cost.py"}
 """Who may touch the global generators: both put them back as they were."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import nn
 
+from nasformer.errors import RequestError, nearest
 from nasformer.operators.attention import CrossAttention, SelfAttention
 from nasformer.operators.dynamic_convolution import DynamicConvolution, LightConvolution
 from nasformer.operators.feedforward import FeedForward
@@ -61,12 +62,16 @@ MIXERS: dict[str, Builder] = {
     "dynamic_convolution": _convolution(DynamicConvolution),
     "long_short": _long_short,
 }
-"""Every operator that mixes time, by the `kind` of its value."""
+"""Every operator that mixes time, by the `kind` of its value. An operator of your own joins by being listed here under a
+name, and an architecture names it with `Custom(operator=name)`: see `examples/own_operator.py`."""
 
 
 def mixer(value: Any, dim: int, *, causal: bool, dropout: Dropout) -> nn.Module:
     """The operator that a value of an architecture names, for a stream of `dim` channels."""
-    return MIXERS[value.kind](value, dim, causal, dropout)
+    name = value.operator if value.kind == "custom" else value.kind
+    if name not in MIXERS:
+        raise RequestError(f"unknown operator {name!r}; {nearest(name, MIXERS)}")
+    return MIXERS[name](value, dim, causal, dropout)
 
 
 def cross_attention(value: Any, dim: int, memory_dim: int, *, dropout: Dropout) -> nn.Module:

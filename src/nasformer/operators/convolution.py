@@ -25,24 +25,25 @@ def reach(kernel: int, causal: bool) -> tuple[int, int]:
     return (kernel - 1, 0) if causal else (kernel // 2, kernel // 2)
 
 
-def static_form(x: Tensor) -> Form:
+def static_form(x: Tensor, kernel: int) -> Form:
     """The fastest form of a convolution with the same taps everywhere, for u (batch, time, channels)."""
-    if x.device.type == "cpu" and x.shape[1] <= 192:
+    # The band's time grows with the length, the others' with the taps (benchmarks/convolution_forms.py).
+    if x.device.type == "cpu" and x.shape[1] <= 128 + 12 * kernel:
         return "band"
     return "depthwise"
 
 
-def dynamic_form(x: Tensor) -> Form:
+def dynamic_form(x: Tensor, kernel: int) -> Form:
     """The fastest form of a convolution with taps of each position, for u (batch, time, channels)."""
-    if x.device.type != "meta" and x.shape[1] <= 256:
+    if x.device.type != "meta" and x.shape[1] <= 256 + 16 * kernel:  # benchmarks/convolution_forms.py
         return "band"
     return "windows"
 
 
 def convolve(u: Tensor, taps: Tensor, *, causal: bool, form: Form | None = None) -> Tensor:
     """u (batch, time, channels) with the same taps (heads, kernel) at every position → (batch, time, channels)."""
-    form = form or static_form(u)
     heads, kernel = taps.shape
+    form = form or static_form(u, kernel)
     left, right = reach(kernel, causal)
     if form == "depthwise":
         weight = taps.repeat_interleave(u.shape[-1] // heads, dim=0).unsqueeze(1)
@@ -58,7 +59,7 @@ def convolve(u: Tensor, taps: Tensor, *, causal: bool, form: Form | None = None)
 
 def convolve_dynamic(u: Tensor, taps: Tensor, *, causal: bool, form: Form | None = None) -> Tensor:
     """u (batch, time, channels) with taps (batch, time, heads, kernel) of each position → (batch, time, channels)."""
-    form = form or dynamic_form(u)
+    form = form or dynamic_form(u, taps.shape[-1])
     left, right = reach(taps.shape[-1], causal)
     if form == "windows":
         return _over_windows(u, taps, left, right)

@@ -17,7 +17,9 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, probability, training=True)
-    kept = 256 - round(256 * probability)
+    kept = max(1, 256 - round(256 * probability))
+    if kept == 256:
+        return x
     numbers = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     keep = numbers.view(torch.uint8)[: x.numel()].view(x.shape) < kept
     return x * keep.to(x.dtype).mul_(256 / kept)

@@ -56,7 +56,7 @@ def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, An
     task = recipe.task.open(run.path / "vocabularies")
     settings = task.model_settings(recipe.dropout)
     model = build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
-    stage = Stage(run, "found", display)
+    stage = Stage(run, "found", display, recipe.checkpoint_seconds)
     train(model, task, recipe.training, stage, seed=derive(recipe.seed, "training"))
     row = score(model, task, settings, stage, updates=recipe.training.updates, evaluations=0, seconds=stage.seconds)
     save_pretrained(model, task.source, task.target, run.path / "model", task.decoding())  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ class Experiment:
         return self.run.read_json(path)
 
     def _stage(self, name: str) -> Stage:
-        return Stage(self.run, name, self.display)
+        return Stage(self.run, name, self.display, self.recipe.checkpoint_seconds)
 
     def _search(self, strategy: ShrinkNas, space: Space, stage: str) -> tuple[ShrinkNasSearch, Stage]:
         supernet = TransformerSupernet(space, self.settings, seed=derive(self.recipe.seed, "supernet"))

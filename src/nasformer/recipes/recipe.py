@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from pydantic import Field
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
@@ -49,6 +50,7 @@ class TrainRecipe(Value):
     task: Translation = Translation()
     training: Training = Training()
     dropout: Dropout = Dropout(residual=0.2)
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     seed: int = 1
 
 
@@ -68,7 +70,8 @@ class Recipe(Value):
     fine_tune: Training = Training()
     dropout: Dropout = Dropout(residual=0.2)
     controls: tuple[Control, ...] = ("random_search", "spos", "transformer", "lite_transformer", "light_convolution")
-    correlation: int = 0
+    correlation: Annotated[int, Field(ge=0)] = 0
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     seed: int = 1
 
     def open_space(self) -> Space:

@@ -69,7 +69,7 @@ def shrinknas(
         }
 
     def cross() -> CrossAttention:
-        return CrossAttention(heads=one_of(*heads), span=one_of(*spans))
+        return CrossAttention(heads=one_of(*heads), span=one_of(*(n for n in spans if n <= encoder_layers)))
 
     encoder = tuple(EncoderLayer(**layer(i)) for i in range(encoder_layers))
     decoder = tuple(DecoderLayer(**layer(i), cross=cross()) for i in range(max(decoder_layers)))

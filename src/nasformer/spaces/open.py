@@ -50,23 +50,28 @@ Open = OneOf | SomeOf | FirstOf
 OPEN = (OneOf, SomeOf, FirstOf)
 
 
+def _different(options: Sequence[Any]) -> bool:
+    return all(option not in options[:index] for index, option in enumerate(options))
+
+
 def one_of(*options: Any) -> Any:
     """Leave a field open: it takes one of these options."""
-    if len(options) < 1 or len(set(options)) != len(options):
+    if len(options) < 1 or not _different(options):
         raise RequestError(f"one_of expects one or more different options, got {options!r}")
     return OneOf(options)
 
 
 def some_of(count: int, options: Sequence[Any]) -> Any:
     """Leave a tuple field open: it takes `count` different ones of these options."""
-    if not 0 < count <= len(options) or len(set(options)) != len(options):
+    if not isinstance(count, int) or not 0 < count <= len(options) or not _different(options):
         raise RequestError(f"some_of expects {count} of at least as many different options, got {tuple(options)!r}")
     return SomeOf(count, tuple(options))
 
 
 def first_of(counts: Sequence[int], items: Sequence[Any]) -> Any:
     """Leave a tuple field open: it takes the first n of `items`, for one n of `counts`."""
-    if not counts or len(set(counts)) != len(counts) or not all(0 < n <= len(items) for n in counts):
+    fits = all(isinstance(count, int) and 0 < count <= len(items) for count in counts)
+    if not counts or not _different(counts) or not fits:
         raise RequestError(f"first_of expects different counts between 1 and {len(items)}, got {tuple(counts)!r}")
     return FirstOf(tuple(counts), tuple(items))
 
@@ -103,9 +108,12 @@ def from_data(data: Any) -> Any:
         return data
     name, inside = next(iter(data.items()))
     if name == "one_of" and isinstance(inside, list):
-        return OneOf(tuple(inside))
-    if name == "some_of" and isinstance(inside, dict) and inside.keys() == {"count", "options"}:
+        return one_of(*inside)
+    if not isinstance(inside, dict):
+        return data
+    if name == "some_of" and inside.keys() == {"count", "options"} and isinstance(inside["options"], list):
         return some_of(inside["count"], inside["options"])
-    if name == "first_of" and isinstance(inside, dict) and inside.keys() == {"counts", "items"}:
+    lists = [part for part in inside.values() if isinstance(part, list)]
+    if name == "first_of" and inside.keys() == {"counts", "items"} and len(lists) == 2:
         return first_of(inside["counts"], inside["items"])
     return data

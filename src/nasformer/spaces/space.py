@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from nasformer.errors import RequestError
-from nasformer.spaces.open import FirstOf, OneOf, Open, SomeOf, is_open
+from nasformer.spaces.open import FirstOf, OneOf, Open, SomeOf, first_of, is_open, one_of, some_of
 from nasformer.spaces.value import Value
 
 Answer = int | tuple[int, ...]
@@ -238,20 +238,28 @@ def _all_choices(value: Any, name: str) -> Iterator[Choice]:
             yield from _all_choices(part, part_name)
 
 
+def _ask(choice: Choice, answer: Callable[[Choice], Answer]) -> tuple[int, ...]:
+    given = answer(choice)
+    indices = (given,) if isinstance(given, int) else tuple(given)
+    inside = len(indices) == choice.count and all(0 <= index < len(choice.options) for index in indices)
+    if not inside or any(first >= second for first, second in itertools.pairwise(indices)):
+        raise RequestError(
+            f"{choice.name}: expected {choice.count} of the options 0 to {len(choice.options) - 1}, ascending, got {given}"
+        )
+    return indices
+
+
 def _close(value: Any, name: str, answer: Callable[[Choice], Answer]) -> Any:
     if not isinstance(value, Value | tuple | Open):
         return value
     if isinstance(value, FirstOf):
-        index = answer(_choice(f"{name}.count", value))
-        assert isinstance(index, int)
+        (index,) = _ask(_choice(f"{name}.count", value), answer)
         return _close(value.items[: value.counts[index]], name, answer)
     if isinstance(value, SomeOf):
-        chosen = answer(_choice(name, value))
-        indices = (chosen,) if isinstance(chosen, int) else chosen
+        indices = _ask(_choice(name, value), answer)
         return tuple(_close(value.options[i], _inside(name, value.options[i]), answer) for i in indices)
     if isinstance(value, OneOf):
-        index = answer(_choice(name, value))
-        assert isinstance(index, int)
+        (index,) = _ask(_choice(name, value), answer)
         return _close(value.options[index], _inside(name, value.options[index]), answer)
     if isinstance(value, tuple):
         return tuple(_close(part, part_name, answer) for part_name, _, part in _named_parts(value, name))
@@ -268,18 +276,18 @@ def _match(template: Any, value: Any, name: str, code: Code) -> str | None:
         code[f"{name}.count"] = template.counts.index(len(value))
         return _match(template.items[: len(value)], value, name, code)
     if isinstance(template, SomeOf):
-        indices = [i for i, option in enumerate(template.options) if option in (value if isinstance(value, tuple) else ())]
-        if len(indices) != template.count or tuple(template.options[i] for i in indices) != value:
-            return f"{name} is {value}, expected {template.count} of {template.options}"
-        code[name] = indices[0] if template.count == 1 else tuple(indices)
+        inside: Code = {}
+        indices = [_match_option(template.options, part, name, inside) for part in value] if isinstance(value, tuple) else []
+        if len(indices) != template.count or None in indices or indices != sorted(set(indices)):
+            return f"{name} is {value}, expected {template.count} of {', '.join(map(label, template.options))}"
+        code |= {name: indices[0] if template.count == 1 else tuple(indices)} | inside
         return None
     if isinstance(template, OneOf):
-        for index, option in enumerate(template.options):
-            inside: Code = {}
-            if label(option) == label(value) and _match(option, value, _inside(name, option), inside) is None:
-                code |= {name: index} | inside
-                return None
-        return f"{name} is {value}, which is none of {', '.join(map(label, template.options))}"
+        inside = {}
+        if (index := _match_option(template.options, value, name, inside)) is None:
+            return f"{name} is {value}, which is none of {', '.join(map(label, template.options))}"
+        code |= {name: index} | inside
+        return None
     if isinstance(template, Value | tuple):
         if type(template) is not type(value) or (isinstance(template, tuple) and len(template) != len(value)):
             return f"{name or 'it'} is {value}"
@@ -290,16 +298,26 @@ def _match(template: Any, value: Any, name: str, code: Code) -> str | None:
     return None if template == value else f"{name} is {value}, expected {template}"
 
 
+def _match_option(options: Sequence[Any], value: Any, name: str, code: Code) -> int | None:
+    """The index of the option that `value` may be (the answers inside it go into `code`), or None."""
+    for index, option in enumerate(options):
+        inside: Code = {}
+        if label(option) == label(value) and _match(option, value, _inside(name, option), inside) is None:
+            code |= inside
+            return index
+    return None
+
+
 def _shrink(value: Any, name: str, keep: Mapping[str, Sequence[int]]) -> Any:
     if not is_open(value):
         return value
     if isinstance(value, FirstOf):
         kept = keep.get(f"{name}.count", range(len(value.counts)))
-        return FirstOf(tuple(value.counts[i] for i in kept), _shrink(value.items, name, keep))
+        return first_of([value.counts[i] for i in kept], _shrink(value.items, name, keep))
     if isinstance(value, OneOf | SomeOf):
         kept = keep.get(name, range(len(value.options)))
         options = tuple(_shrink(value.options[i], _inside(name, value.options[i]), keep) for i in kept)
-        return OneOf(options) if isinstance(value, OneOf) else SomeOf(value.count, options)
+        return one_of(*options) if isinstance(value, OneOf) else some_of(value.count, options)
     if isinstance(value, tuple):
         return tuple(_shrink(part, part_name, keep) for part_name, _, part in _named_parts(value, name))
     return type(value)(**{field: _shrink(part, part_name, keep) for part_name, field, part in _named_parts(value, name)})

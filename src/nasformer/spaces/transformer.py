@@ -74,6 +74,24 @@ class LongShort(Value):
         return dim % 2 == 0 and (dim // 2) % self.heads == 0 and self.kernel % 2 == 1
 
 
+class Custom(Value):
+    """An operator of the user's own, by the name under which it is listed in `nasformer.operators.catalogue.MIXERS`."""
+
+    kind: Literal["custom"] = "custom"
+    operator: str
+    heads: Positive = 1
+    kernel: Positive = 1
+
+    @property
+    def label(self) -> str:
+        """The operator's name."""
+        return self.operator
+
+    def fits(self, dim: int) -> bool:
+        """Whether the heads divide the dim; what else must hold, the operator itself checks."""
+        return dim % self.heads == 0
+
+
 class CrossAttention(Value):
     """Attention to the outputs of the last `span` encoder layers (HAT's arbitrary encoder–decoder attention)."""
 
@@ -111,7 +129,8 @@ Mixer = Annotated[
     Annotated[Attention, Tag("attention")]
     | Annotated[LightConvolution, Tag("light_convolution")]
     | Annotated[DynamicConvolution, Tag("dynamic_convolution")]
-    | Annotated[LongShort, Tag("long_short")],
+    | Annotated[LongShort, Tag("long_short")]
+    | Annotated[Custom, Tag("custom")],
     BY_KIND,
 ]
 """The operators that move information along time."""
@@ -201,12 +220,6 @@ def _check(stack: Encoder | Decoder, name: str) -> None:
                     f"{name}.layers.{index}: {part.label} {part.data()} does not fit dim {stack.dim}; "
                     f"heads must divide the width, kernels are odd"
                 )
-
-
-Architecture = Annotated[
-    Annotated[EncoderDecoder, Tag("encoder_decoder")] | Annotated[DecoderOnly, Tag("decoder_only")], "by family"
-]
-"""Any member of the family."""
 
 
 def read_architecture(data: dict) -> EncoderDecoder | DecoderOnly:

@@ -7,7 +7,6 @@ views, so neither they nor the optimiser's work ever grow beyond the part that r
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -36,19 +35,30 @@ class Lender:
         return self._lent[name, shape]
 
     def lend(self, module: nn.Module, rename: Callable[[str], str]) -> nn.Module:
-        """`module` with each meta parameter replaced by a slice of the wide tensor `rename(its name)`."""
-        for path, owner in module.named_modules():
-            for name, parameter in owner._parameters.items():
-                if parameter is not None and parameter.device.type == "meta":
-                    wide = rename(f"{path}.{name}" if path else name)
-                    owner._parameters[name] = self.parameter(wide, parameter.shape)
+        """`module` with each meta parameter replaced by a slice of the wide tensor `rename(its name)`.
+
+        What was lent before, and twins of it, are passed over.
+        """
+        self._lend(module, "", rename)
         return module
+
+    def _lend(self, module: nn.Module, prefix: str, rename: Callable[[str], str]) -> None:
+        if module.__dict__.get("lent"):
+            return
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.device.type == "meta":
+                module._parameters[name] = self.parameter(rename(prefix + name), parameter.shape)
+        for name, part in module._modules.items():
+            if part is not None:
+                self._lend(part, f"{prefix}{name}.", rename)
+        module.__dict__["lent"] = True
 
 
 def twin(module: nn.Module) -> Any:
     """A second module of the same structure over the same parameters, with its own mode (train or eval)."""
-    other = copy.copy(module)
-    other.__dict__ = dict(module.__dict__)
-    other._parameters = dict(module._parameters)
-    other._modules = {name: None if part is None else twin(part) for name, part in module._modules.items()}
+    other = object.__new__(type(module))
+    state = other.__dict__
+    state.update(module.__dict__)  # not by `setattr`, nor copied by `copy`: a supernet makes many twins at every step
+    state["_parameters"] = module._parameters.copy()
+    state["_modules"] = {name: None if part is None else twin(part) for name, part in module._modules.items()}
     return other

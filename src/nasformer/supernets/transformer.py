@@ -56,7 +56,8 @@ class TransformerSupernet:
         """The model that runs this selection (or architecture) on the shared weights.
 
         Its parameters are views: after a backward pass each carries its own gradient, and writing to it writes to the
-        supernet. Choices among operators may run several options, weighted; sizes take one.
+        supernet. Choices among operators may run several options, weighted; sizes take one, and their first option where
+        the selection does not name them (sizes inside an operator that the architecture itself does not use).
         """
         if isinstance(selection, dict):
             return self._mixed(selection)
@@ -109,13 +110,15 @@ class TransformerSupernet:
 
     def _mixed(self, selection: Selection) -> nn.Module:
         def first(choice: Choice) -> int:
-            return selection[choice.name].options[0]
+            return selection[choice.name].options[0] if choice.name in selection else 0
 
         model = self.at(self.space.close(first))
         for name, chosen in selection.items():
             if name not in self._operators or (len(chosen.options) == 1 and chosen.weights is None):
                 continue
             stack, _, index, role = name.split(".")
+            if int(index) >= len(getattr(model, stack).layers):  # the depth leaves this layer out
+                continue
             options = []
             for option in chosen.options:
                 architecture = self.space.close(lambda c, o=option: o if c.name == name else first(c))  # type: ignore[misc]

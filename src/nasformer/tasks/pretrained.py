@@ -34,6 +34,11 @@ class NasformerTokenizer(PreTrainedTokenizerFast):
         super().__init__(tokenizer_file=tokenizer_file, **(names | {"split_special_tokens": True} | others))
         self._source, self._target = self._tokenizer, Tokenizer.from_file(str(target_file))
 
+    @classmethod
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **settings: Any) -> dict[str, Any]:
+        """Nothing to convert: both files are read as they are."""
+        return settings
+
     def _switch_to_input_mode(self) -> None:
         self._tokenizer = self._source
 

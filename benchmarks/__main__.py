@@ -1,0 +1,69 @@
+"""`python -m benchmarks [NAME …]`: measures, and prints one JSON line a figure."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.attention_forms import attention_forms
+from benchmarks.convolution_forms import convolution_forms
+from benchmarks.data_wait import data_wait
+from benchmarks.figure import Figure, Options
+from benchmarks.freed_memory import freed_memory
+from benchmarks.padding import padding
+from benchmarks.plain_step import plain_step, plain_step_bfloat16
+from benchmarks.search_cost import search_cost, search_cost_measured
+from benchmarks.supernet_step import supernet_step, supernet_step_small
+from nasformer.errors import RequestError, nearest
+from nasformer.training.memory import keep_freed_memory
+
+BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
+    "supernet_step": supernet_step,
+    "supernet_step_small": supernet_step_small,
+    "search_cost": search_cost,
+    "search_cost_measured": search_cost_measured,
+    "padding": padding,
+    "data_wait": data_wait,
+    "plain_step": plain_step,
+    "plain_step_bfloat16": plain_step_bfloat16,
+    "convolution_forms": convolution_forms,
+    "attention_forms": attention_forms,
+    "freed_memory": freed_memory,
+}
+"""Every benchmark, by name."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure the named benchmarks (all by default); returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all by default)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="parallel text; the embedded corpus by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append the lines to this file, too")
+    parser.add_argument("--effort", type=float, default=1.0, metavar="X", help="times as many repeats as planned")
+    parser.add_argument("--compiled", action="store_true", help="also measure what torch.compile makes")
+    given = parser.parse_args(arguments)
+    try:
+        for name in given.names:
+            if name not in BENCHMARKS:
+                raise RequestError(f"unknown benchmark {name!r}; {nearest(name, BENCHMARKS)}")
+        keep_freed_memory()
+        for name in given.names or BENCHMARKS:
+            for found in BENCHMARKS[name](Options(given.data, given.effort, given.compiled)):
+                _print(found if isinstance(found, str) else found.line(), given.json)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _print(line: str, file: Path | None) -> None:
+    print(line, flush=True)
+    if file is not None:
+        with file.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

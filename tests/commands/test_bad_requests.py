@@ -1,0 +1,163 @@
+"""Every wrong request ends with one clear line and exit code 2, leaves nothing behind, and never shows a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from nasformer import cli
+
+PAIRS = [(f"ein Satz über Ding {n} und Ort {n % 7}", f"a sentence about thing {n} and place {n % 7}") for n in range(400)]
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """The exit code and what stood on standard error."""
+    monkeypatch.setattr(sys, "argv", ["nasformer", *words])
+    try:
+        cli.main()
+    except SystemExit as exit:
+        return int(exit.code or 0), capsys.readouterr().err.strip()
+    return 0, capsys.readouterr().err.strip()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A good small corpus to spoil."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for split, pairs in (("train", PAIRS[:300]), ("valid", PAIRS[300:350]), ("test", PAIRS[350:])):
+        for side, language in ((0, "de"), (1, "en")):
+            (folder / f"{split}.{language}").write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
+    return folder
+
+
+def spoil_misaligned(folder: Path) -> None:
+    (folder / "train.de").write_text("nur eine Zeile\n", encoding="utf-8")
+
+
+def spoil_empty(folder: Path) -> None:
+    (folder / "train.en").write_text("", encoding="utf-8")
+
+
+def spoil_utf8(folder: Path) -> None:
+    (folder / "train.de").write_bytes(b"\xff\xfe kaputt\n" * 300)
+
+
+def spoil_missing(folder: Path) -> None:
+    (folder / "train.de").unlink()
+
+
+def spoil_long_line(folder: Path) -> None:
+    lines = (folder / "train.de").read_text(encoding="utf-8").split("\n")
+    lines[17] = "x" * 1_000_000
+    (folder / "train.de").write_text("\n".join(lines), encoding="utf-8")
+
+
+def spoil_blank_side(folder: Path) -> None:
+    lines = (folder / "test.de").read_text(encoding="utf-8").split("\n")
+    lines[3] = ""
+    (folder / "test.de").write_text("\n".join(lines), encoding="utf-8")
+
+
+def spoil_archive(folder: Path) -> None:
+    content = gzip.compress((folder / "train.de").read_bytes())
+    (folder / "train.de").unlink()
+    (folder / "train.de.gz").write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_misaligned, ("train.de", "1", "300")),
+        (spoil_empty, ("train.en",)),
+        (spoil_utf8, ("train.de", "UTF-8")),
+        (spoil_missing, ("train",)),
+        (spoil_long_line, ("train.de", "18", "1,000,000")),
+        (spoil_blank_side, ("test", "4")),
+        (spoil_archive, ("train.de.gz",)),
+    ],
+)
+def test_bad_corpora_are_refused_in_one_line(
+    spoil: object,
+    words: tuple[str, ...],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil(corpus)  # type: ignore[operator]
+    run = tmp_path / "run"
+    code, error = ask(monkeypatch, capsys, "search", "demo", f"task.path={corpus}", "--run", str(run))
+    assert code == 2
+    assert error.startswith("nasformer: ")
+    assert "\n" not in error
+    for word in words:
+        assert word in error
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("request_words", "words"),
+    [
+        (("search", "shrinkna", "--run", "RUN"), ("'shrinkna'", "'shrinknas'")),
+        (("search", "demo", "objective.max_core_parameters=1k", "--run", "RUN"), ("43,544", "smallest", "encoder 48")),
+        (("search", "demo", "objektive.max_core_parameters=1k", "--run", "RUN"), ("objective.max_core_parameters",)),
+        (("search", "demo", "seed=many", "--run", "RUN"), ("seed", "'many'")),
+        (("search", "demo", "fine_tune.updates=-3", "--run", "RUN"), ("fine_tune", "updates", "-3")),
+        (("search", "demo", "dropout.residual=1.5", "--run", "RUN"), ("residual", "1.5")),
+        (("search", "demo", "space=shrinknass", "--run", "RUN"), ("'shrinknas'",)),
+        (("search", "demo", "controls=[transfomer]", "--run", "RUN"), ("transformer",)),
+        (("search", "demo", "task.path=/nowhere/at/all", "--run", "RUN"), ("/nowhere/at/all",)),
+        (("search", "demo", "nonsense", "--run", "RUN"), ("key.path=value",)),
+        (("search", "demo"), ("--run",)),
+        (("resume", "RUN"), ("RUN", "run folder")),
+        (("evaluate", "RUN"), ("RUN",)),
+        (("report", "RUN"), ("RUN",)),
+        (("export", "RUN", "--out", "OUT"), ("RUN",)),
+        (("profile", "transfomer"), ("'transformer'",)),
+        (("list", "recipe"), ("'recipes'",)),
+        (("train", "lite-transformr", "--run", "RUN"), ("'lite-transformer'",)),
+    ],
+)
+def test_bad_requests_are_refused_in_one_line(
+    request_words: tuple[str, ...],
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"RUN": str(tmp_path / "run"), "OUT": str(tmp_path / "out")}
+    code, error = ask(monkeypatch, capsys, *(places.get(word, word) for word in request_words))
+    assert code == 2
+    assert error.startswith("nasformer: ")
+    assert "\n" not in error
+    for word in words:
+        assert places.get(word, word) in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_in_a_recipe_file_names_the_nearest_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = {"mixer": {"kind": "atention", "heads": 2}, "feed_forward": {"ratio": 1.0}}
+    stack = {"dim": 16, "layers": [layer]}
+    recipe = {"name": "mine", "space": {"family": "encoder_decoder", "encoder": stack, "decoder": stack}}
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+    code, error = ask(monkeypatch, capsys, "search", str(path), "--run", str(tmp_path / "run"))
+    assert code == 2
+    assert "'attention'" in error
+
+
+def test_a_run_folder_is_never_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
+    code, error = ask(monkeypatch, capsys, "search", "demo", "--run", str(tmp_path))
+    assert code == 2
+    assert str(tmp_path) in error
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "precious"

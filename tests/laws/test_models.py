@@ -1,0 +1,168 @@
+"""Plain models under their law: members build and learn; decoders are causal, decode step by step, ignore padding."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasformer.models.build import build
+from nasformer.models.transformer import PAD, DecoderOnlyModel, EncoderDecoderModel, ModelSettings
+from nasformer.operators.catalogue import Dropout
+from nasformer.operators.operator import reorder
+from nasformer.spaces.named import shrinknas
+from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import (
+    Attention,
+    Decoder,
+    DecoderLayer,
+    DecoderOnly,
+    DynamicConvolution,
+    FeedForward,
+    LightConvolution,
+    LongShort,
+)
+
+NONE = Dropout(residual=0.0, attention=0.0, weight=0.0)
+SETTINGS = ModelSettings(source_vocabulary=30, target_vocabulary=25, dropout=NONE)
+SPACE = shrinknas(dims=(16, 24, 32), encoder_layers=3, decoder_layers=(1, 2, 3), kernels=(3, 5, 7))
+
+
+def _members(norm: Any) -> list[Any]:
+    space = Space(SPACE.template.but(norm=norm))
+    random = Random(2)
+    ends = [space.close(lambda choice, end=end: range(len(choice.options))[end]) for end in (0, -1)]
+    return ends + [space.sample(random) for _ in range(5)]
+
+
+MEMBERS = _members("post") + _members("pre")
+
+
+def tokens(rows: int, time: int, vocabulary: int, seed: int = 0) -> Tensor:
+    """Random real tokens (rows, time)."""
+    return torch.randint(1, vocabulary, (rows, time), generator=torch.Generator().manual_seed(seed))
+
+
+def randomised(model: nn.Module) -> Any:
+    """The model in float64 for evaluation, with every parameter random."""
+    model = model.double().eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def close(first: Tensor, second: Tensor) -> bool:
+    """Equal but for rounding in float64."""
+    return torch.allclose(first, second, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("architecture", MEMBERS, ids=range(len(MEMBERS)))
+def test_a_member_builds_and_one_step_lowers_its_loss(architecture: Any) -> None:
+    model = build(architecture, SETTINGS, seed=1).train()
+    source, target = tokens(4, 9, 30), tokens(4, 8, 25, seed=1)
+
+    def loss() -> Tensor:
+        return F.cross_entropy(model(source, target[:, :-1]).flatten(0, 1), target[:, 1:].flatten())
+
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    before = loss()
+    before.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    adam.step()
+    assert float(loss().detach()) < float(before.detach())
+
+
+def test_weights_follow_from_the_seed_and_leave_the_global_generator_alone() -> None:
+    state = torch.get_rng_state()
+    drawn = [torch.cat([p.detach().flatten() for p in build(MEMBERS[3], SETTINGS, seed=s).parameters()]) for s in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("architecture", MEMBERS, ids=range(len(MEMBERS)))
+def test_an_encoder_decoder_is_causal_and_ignores_padding(architecture: Any) -> None:
+    model: EncoderDecoderModel = randomised(build(architecture, SETTINGS, seed=1))
+    source, target = tokens(2, 7, 30), tokens(2, 6, 25, seed=1)
+    plain = model(source, target)
+    changed = target.clone()
+    changed[:, 4] = target[:, 4] % 24 + 1
+    assert close(model(source, changed)[:, :4], plain[:, :4])
+    assert not close(model(source, changed)[:, 4], plain[:, 4])
+    for left, right in ((0, 3), (2, 0), (1, 2)):
+        padded = model(F.pad(source, (left, right), value=PAD), target)
+        assert close(padded, plain)
+        padded = model(source, F.pad(target, (left, right), value=PAD))
+        assert close(padded[:, left : left + 6], plain)
+
+
+@pytest.mark.parametrize("architecture", MEMBERS[::3], ids=range(len(MEMBERS[::3])))
+def test_an_encoder_decoder_decodes_step_by_step(architecture: Any) -> None:
+    model: EncoderDecoderModel = randomised(build(architecture, SETTINGS, seed=1))
+    source, target = F.pad(tokens(2, 7, 30), (1, 2), value=PAD), tokens(2, 8, 25, seed=1)
+    target[0, :2] = PAD
+    memory = model.encode(source)
+    whole = model.decode(target, memory)
+    cache: dict[str, Any] = {}
+    steps = [model.decode(target[:, t : t + 1], memory, cache) for t in range(8)]
+    real = target != PAD
+    assert close(torch.cat(steps, dim=1)[real], whole[real])
+
+
+def _language_model(norm: Any) -> DecoderOnlyModel:
+    mixers = [
+        Attention(heads=2),
+        LightConvolution(heads=2, kernel=5),
+        DynamicConvolution(heads=2, kernel=5, gated=True),
+        LongShort(filter="light", heads=2, kernel=3),
+        LongShort(filter="dynamic", heads=2, kernel=7),
+    ]
+    layers = tuple(DecoderLayer(mixer=mixer, feed_forward=FeedForward(ratio=2)) for mixer in mixers)
+    architecture = DecoderOnly(norm=norm, decoder=Decoder(dim=16, layers=layers))
+    return randomised(build(architecture, SETTINGS, seed=1))
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_language_model_is_causal(norm: str) -> None:
+    model, text = _language_model(norm), tokens(2, 9, 25)
+    plain = model(text)
+    changed = text.clone()
+    changed[:, 5] = text[:, 5] % 24 + 1
+    assert plain.shape == (2, 9, 25)
+    assert close(model(changed)[:, :5], plain[:, :5])
+    assert not close(model(changed)[:, 5], plain[:, 5])
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_language_model_decodes_step_by_step(norm: str) -> None:
+    model, text = _language_model(norm), tokens(3, 9, 25)
+    text[0, :4] = PAD
+    whole, real = model.decode(text), text != PAD
+    for sizes in ([1] * 9, [4, 1, 1, 3]):
+        cache: dict[str, Any] = {}
+        parts = [model.decode(part, cache) for part in text.split(sizes, dim=1)]
+        assert close(torch.cat(parts, dim=1)[real], whole[real])
+
+
+def test_beams_of_a_language_model_change_places() -> None:
+    model, text = _language_model("pre"), tokens(3, 7, 25)
+    cache: dict[str, Any] = {}
+    model.decode(text[:, :4], cache)
+    rows = torch.tensor([2, 0, 0])
+    reorder(cache, rows)
+    moved = torch.cat([text[rows, :4], text[:, 4:]], dim=1)
+    assert close(model.decode(text[:, 4:], cache), model.decode(moved)[:, 4:])
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
+    model, text = _language_model(norm), tokens(2, 6, 25)
+    plain = model(text)
+    for left, right in ((3, 0), (0, 3), (2, 2)):
+        assert close(model(F.pad(text, (left, right), value=PAD))[:, left : left + 6], plain)

@@ -1,0 +1,142 @@
+"""Every operator under the law, as the catalogue builds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from operator_law import Case, OperatorLaw, random_input, randomised, same
+from torch import Tensor, nn
+
+from nasformer.operators import catalogue
+from nasformer.operators.attention import Memory
+from nasformer.operators.catalogue import MIXERS, Dropout
+from nasformer.operators.feedforward import ACTIVATIONS
+from nasformer.spaces.transformer import (
+    Attention,
+    CrossAttention,
+    DynamicConvolution,
+    FeedForward,
+    LightConvolution,
+    LongShort,
+)
+
+NONE = Dropout(residual=0.0, attention=0.0, weight=0.0)
+KERNEL = 5
+
+
+def _mixers() -> dict[str, Any]:
+    values: dict[str, Any] = {"attention": {"value": Attention}}
+    for gated in (False, True):
+        end = "-gated" if gated else ""
+        more = {"kernel": KERNEL, "gated": gated}
+        values[f"light{end}"] = {"value": LightConvolution} | more
+        values[f"dynamic{end}"] = {"value": DynamicConvolution} | more
+        values[f"long-short-light{end}"] = {"value": LongShort, "filter": "light"} | more
+        values[f"long-short-dynamic{end}"] = {"value": LongShort, "filter": "dynamic"} | more
+    values["attention-width"] = {"value": Attention, "width": 24}
+    return values
+
+
+MIXER_VALUES = _mixers()
+
+
+class TestMixers(OperatorLaw):
+    """The operators that mix time, causal and not."""
+
+    @pytest.fixture(params=[(name, causal) for name in MIXER_VALUES for causal in (False, True)], ids=str)
+    def case(self, request: pytest.FixtureRequest) -> Case:
+        name, causal = request.param
+        fields = dict(MIXER_VALUES[name])
+        value = fields.pop("value")
+
+        def build(dim: int, heads: int) -> nn.Module:
+            return catalogue.mixer(value(heads=heads, **fields), dim, causal=causal, dropout=NONE)
+
+        def call(operator: nn.Module, x: Tensor, padding: Tensor | None, cache: dict | None) -> Tensor:
+            return operator(x, padding, cache)
+
+        return Case(build, call, causal=causal, stepwise=causal, lengths=(1, 3, 11))
+
+
+class TestFeedForward(OperatorLaw):
+    """Every activation, plain and gated; positions do not meet, so it is causal too."""
+
+    @pytest.fixture(params=[(name, gated) for name in ACTIVATIONS for gated in (False, True)], ids=str)
+    def case(self, request: pytest.FixtureRequest) -> Case:
+        activation, gated = request.param
+        value = FeedForward(ratio=1.5, activation=activation, gated=gated)
+        return Case(
+            lambda dim, heads: catalogue.feed_forward(value, dim),
+            lambda operator, x, padding, cache: operator(x),
+            causal=True,
+        )
+
+
+class TestCrossAttention(OperatorLaw):
+    """One to three encoder layers; target positions do not meet."""
+
+    @pytest.fixture(params=[1, 2, 3])
+    def case(self, request: pytest.FixtureRequest) -> Case:
+        def build(dim: int, heads: int) -> nn.Module:
+            value = CrossAttention(heads=heads, span=request.param)
+            return catalogue.cross_attention(value, dim, 12, dropout=NONE)
+
+        def call(operator: nn.Module, x: Tensor, padding: Tensor | None, cache: dict | None) -> Tensor:
+            outputs = [random_input(6, 12, seed=20 + layer)[: x.shape[0]].to(x) for layer in range(3)]
+            return operator(x, Memory(outputs, None), cache)
+
+        return Case(build, call, causal=True, stepwise=True)
+
+    # Rows of the memory do not move with the target's: a row alone would meet another sentence.
+    def test_rows_are_padded_apart(self, case: Case, operator: nn.Module) -> None:
+        pytest.skip("the target's padding is no concern of cross-attention")
+
+    def test_beams_may_change_places(self, case: Case, operator: nn.Module) -> None:
+        x = random_input(6)
+        cache: dict[str, Any] = {}
+        case.call(operator, x[:, :1], None, cache)
+        turned = {name: tensor.flip(0) for name, tensor in cache.items()}
+        assert same(case.call(operator, x.flip(0), None, turned), case.call(operator, x, None, None).flip(0))
+
+
+def test_every_operator_of_the_catalogue_is_under_the_law() -> None:
+    assert {fields["value"].model_fields["kind"].default for fields in MIXER_VALUES.values()} == set(MIXERS)
+
+
+def test_the_law_can_fail() -> None:
+    class Leaky(nn.Module):
+        """Mixes all positions, padded ones too."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + x.mean(dim=1, keepdim=True)
+
+    case = Case(lambda dim, heads: Leaky(), lambda operator, x, padding, cache: operator(x), causal=True)
+    with pytest.raises(AssertionError):
+        OperatorLaw().test_padding_changes_nothing(case, Leaky(), 1, 0)
+    with pytest.raises(AssertionError):
+        OperatorLaw().test_causal_is_blind_to_the_future(case, Leaky())
+
+
+def test_centred_operators_see_both_sides() -> None:
+    for name, fields in MIXER_VALUES.items():
+        value = {key: field for key, field in fields.items() if key != "value"}
+        operator = catalogue.mixer(fields["value"](heads=4, **value), 16, causal=False, dropout=NONE)
+        operator, x = randomised(operator), random_input(9)
+        changed = x.clone()
+        changed[:, 5] += 3.0
+        difference = (operator(x) - operator(changed)).abs().sum((0, 2))
+        assert difference[4] > 1e-6, name
+        assert difference[6] > 1e-6, name
+
+
+def test_dropout_reaches_weights_and_taps() -> None:
+    heavy = Dropout(residual=0.0, attention=0.5, weight=0.5)
+    for name, fields in MIXER_VALUES.items():
+        value = {key: field for key, field in fields.items() if key != "value"}
+        operator = randomised(catalogue.mixer(fields["value"](heads=4, **value), 16, causal=True, dropout=heavy))
+        x = random_input(9)
+        assert torch.equal(operator(x), operator(x)), name
+        operator.train()
+        assert not torch.equal(operator(x), operator(x)), name
