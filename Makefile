@@ -28,7 +28,7 @@ torture: $(BIN)/.ready  ## kill a run at many moments and compare it with an uni
 	$(BIN)/python tests/systems/torture.py
 
 results: $(BIN)/.ready  ## the runs behind docs/results.md (hours); DATA is a folder with multi30k-en-de
-	sh docs/results.sh "$(DATA)"
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/results.sh "$(DATA)"
 
 clean:
 	rm -rf .venv runs/demo

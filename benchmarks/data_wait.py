@@ -31,6 +31,7 @@ def data_wait(options: Options) -> Iterator[Figure]:
         shares.append(waited / (waited + seconds(lambda: step(batch))))  # noqa: B023
     how = (
         f"time in stream.next(), with its share of beginning an epoch, / time of a whole training step of a "
-        f"Transformer of dim 64, 3 + 3 layers, on {TOKENS:,} tokens of {corpus(options.data)}; {clock_name()}; median of steps"
+        f"Transformer of dim 64, 3 + 3 layers, on {TOKENS:,} tokens of {corpus(options.data)}; "
+        f"{clock_name()}; median of steps"
     )
     yield figure("data_wait", shares, 0.02, how)

@@ -36,7 +36,9 @@ def main() -> None:
             result = Experiment(recipe, run, Quiet()).carry_out()
     for row in result["rows"]:
         card = row["scorecard"]
-        print(f"{row['label']:12} {card['core_parameters']:>9,} core, loss {card['loss']:.3f}, BLEU {card['bleu']['value']:.2f}")
+        print(
+            f"{row['label']:12} {card['core_parameters']:>9,} core, loss {card['loss']:.3f}, BLEU {card['bleu']['value']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import pytest
 
 from nasformer import cli
 
-PAIRS = [(f"ein Satz über Ding {n} und Ort {n % 7}", f"a sentence about thing {n} and place {n % 7}") for n in range(400)]
+PAIRS = [
+    (f"ein Satz über Ding {n} und Ort {n % 7}", f"a sentence about thing {n} and place {n % 7}") for n in range(400)
+]
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

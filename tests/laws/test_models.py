@@ -80,7 +80,9 @@ def test_a_member_builds_and_one_step_lowers_its_loss(architecture: Any) -> None
 
 def test_weights_follow_from_the_seed_and_leave_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
-    drawn = [torch.cat([p.detach().flatten() for p in build(MEMBERS[3], SETTINGS, seed=s).parameters()]) for s in (1, 1, 2)]
+    drawn = [
+        torch.cat([p.detach().flatten() for p in build(MEMBERS[3], SETTINGS, seed=s).parameters()]) for s in (1, 1, 2)
+    ]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])

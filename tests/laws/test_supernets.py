@@ -196,9 +196,7 @@ def test_one_hot_is_the_single_architecture(supernet: TransformerSupernet) -> No
     random = Random(3)
     for _ in range(4):
         code = {choice.name: random.randrange(len(choice.options)) for choice in space.choices}
-        hot = {
-            name: Chosen(tuple(range(5)), torch.eye(5, dtype=torch.float64)[code[name]]) for name in _mixers(space)
-        }
+        hot = {name: Chosen(tuple(range(5)), torch.eye(5, dtype=torch.float64)[code[name]]) for name in _mixers(space)}
         expected = supernet.at(space.decode(code))(SOURCE, TARGET)
         assert torch.allclose(supernet.at(single(code) | hot)(SOURCE, TARGET), expected, rtol=0, atol=1e-10)
         assert torch.equal(supernet.at(single(code))(SOURCE, TARGET), expected)

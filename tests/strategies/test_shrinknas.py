@@ -34,7 +34,9 @@ from nasformer.tasks.translation import TranslationTask
 from nasformer.training.schedule import InverseSquareRoot
 from nasformer.training.train import Training, train
 
-SPACE = shrinknas(dims=(8, 16), encoder_layers=3, decoder_layers=(1, 2), kernels=(3, 5, 7), heads=(2,), ratios=(1.0, 2.0))
+SPACE = shrinknas(
+    dims=(8, 16), encoder_layers=3, decoder_layers=(1, 2), kernels=(3, 5, 7), heads=(2,), ratios=(1.0, 2.0)
+)
 SETTINGS = ModelSettings(source_vocabulary=50, target_vocabulary=40)
 STRATEGY = ShrinkNas(
     training=Training(updates=8, batch_tokens=96, record_every=3, schedule=InverseSquareRoot(peak=1e-3, warmup=4)),
@@ -141,7 +143,11 @@ def test_the_same_seed_is_the_same_trajectory_and_the_test_split_stays_shut(tiny
 
 def test_the_seal_holds(tiny_task: TranslationTask) -> None:
     sealed = Sealed(tiny_task)
-    for read in (lambda: sealed.data["test"], lambda: sealed.quality(nn.Identity(), "test"), lambda: sealed.text.splits["test"]):
+    for read in (
+        lambda: sealed.data["test"],
+        lambda: sealed.quality(nn.Identity(), "test"),
+        lambda: sealed.text.splits["test"],
+    ):
         with pytest.raises(AssertionError, match="test split was read"):
             read()
     assert sealed.data["train"]
@@ -182,25 +188,25 @@ def test_a_driven_search_is_resumed_from_its_run(tiny_task: TranslationTask, tmp
 
     with Run.create(tmp_path / "whole", {}, seed=1, command="test") as run:
         whole = begin(tiny_task)
-        drive(whole, Stage(run, "search", every=0.0))
+        drive(whole, Stage(run, "search"))
     with Run.create(tmp_path / "stopped", {}, seed=1, command="test") as run:
         for at in (7, 6):
             with pytest.raises(KeyboardInterrupt):
                 drive(begin(tiny_task), Stage(run, "search", _Stops(at), every=0.0))
         again = begin(tiny_task)
-        drive(again, Stage(run, "search", every=0.0))
+        drive(again, Stage(run, "search"))
     assert equal(snapshot(whole), snapshot(again))
     assert journal(tmp_path / "whole") == journal(tmp_path / "stopped")
 
 
-def _breed(parents: list[Any], objective: Objective, space: Space, seed: int = 0, **counts: Any) -> tuple[list[Any], int]:
-    return breed(
-        parents, rate=0.4, space=space, objective=objective, settings=SETTINGS, random=Random(seed), **counts
-    )
+def _breed(
+    parents: list[Any], objective: Objective, space: Space, seed: int = 0, **counts: Any
+) -> tuple[list[Any], int]:
+    return breed(parents, rate=0.4, space=space, objective=objective, settings=SETTINGS, random=Random(seed), **counts)
 
 
 def test_a_thousand_is_three_hundred_and_four_and_three() -> None:
-    space, objective, random = shrinknas_small(), Objective(max_core_parameters=300_000), Random(1)
+    space, objective, random = SPACE, Objective(max_core_parameters=9_000), Random(1)
     kept, mutants, crosses = Exploration().counts()
     assert (kept, mutants, crosses) == (300, 400, 300)
     parents: list[Any] = []
@@ -212,7 +218,7 @@ def test_a_thousand_is_three_hundred_and_four_and_three() -> None:
     assert len(children) == 700
     assert len(whole) == 1000
     assert refilled == 0
-    assert all(member in space and core_parameters(member) <= 300_000 for member in whole)
+    assert all(member in space and core_parameters(member) <= 9_000 for member in whole)
     codes = [space.encode(parent) for parent in parents]
     answers = {(name, answer) for code in codes for name, answer in code.items()}
     assert all((name, answer) in answers for child in children[400:] for name, answer in space.encode(child).items())
@@ -230,11 +236,11 @@ def test_the_parts_make_the_whole(members: int) -> None:
 
 
 def test_a_space_too_small_for_the_set_is_refilled_and_ends() -> None:
-    space = shrinknas(
-        dims=(8,), encoder_layers=3, decoder_layers=(1,), operators=("attention",), heads=(2,), ratios=(1.0,), spans=(1, 2)
-    )
-    whole = list(space.shrink({c.name: [0] for c in space.choices if c.name.endswith("activation")}).members())
-    children, refilled = _breed(whole, Objective(), Space(whole[0].but()), mutants=0, crosses=3)
+    whole = shrinknas(dims=(8,), encoder_layers=3, decoder_layers=(1,), operators=("attention",), heads=(2,))
+    space = whole.shrink({c.name: [0] for c in whole.choices if not c.name.endswith(("span", "0.feed_forward.ratio"))})
+    members = list(space.members())
+    assert len(members) == 27
+    children, refilled = _breed(members, Objective(), space, mutants=1, crosses=2)
     assert children == []
     assert refilled == 3
 

@@ -67,7 +67,10 @@ def test_transformers_loads_the_model_and_agrees(finished: Path) -> None:
     labels = tokenizer(text_target=["der Hund schläft"], return_tensors="pt")["input_ids"]
     assert labels.tolist() == target.encode(["der Hund schläft"])
     ours = network(inputs["input_ids"], torch.ones(2, 3, dtype=torch.long))
-    theirs = model(**{name: inputs[name] for name in ("input_ids", "attention_mask")}, decoder_input_ids=torch.ones(2, 3, dtype=torch.long))
+    theirs = model(
+        **{name: inputs[name] for name in ("input_ids", "attention_mask")},
+        decoder_input_ids=torch.ones(2, 3, dtype=torch.long),
+    )
     assert torch.equal(ours, theirs.logits)
     beams = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=15)
     expected = beam_search(network, inputs["input_ids"], beams=2, longest=15)
@@ -92,7 +95,9 @@ def test_an_exported_folder_loads_in_a_fresh_process(finished: Path, tmp_path: P
     assert done.stdout.strip().endswith("1"), done.stderr
 
 
-def test_evaluate_repeats_the_scorecard(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_repeats_the_scorecard(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(monkeypatch, "evaluate", str(finished), "--json") == 0
     quality = json.loads(capsys.readouterr().out)
     found = json.loads((finished / "result.json").read_text(encoding="utf-8"))["rows"][0]["scorecard"]

@@ -25,13 +25,17 @@ def find_architecture(name: str) -> Any:
     if path.is_dir():
         path = path / "architectures" / "best.json"
         if not path.exists():
-            raise RequestError(f"expected a run folder with architectures/best.json, got {name}; did its search finish?")
+            raise RequestError(
+                f"expected a run folder with architectures/best.json, got {name}; did its search finish?"
+            )
     if not path.exists():
         raise RequestError(f"no architecture, file or run folder {name!r}; {nearest(name, ARCHITECTURES)}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"expected an architecture as JSON or YAML in {path}: {str(error).splitlines()[0]}") from None
+        raise RequestError(
+            f"expected an architecture as JSON or YAML in {path}: {str(error).splitlines()[0]}"
+        ) from None
     architecture = read_architecture(data)
     if is_open(architecture):
         raise RequestError(f"{path} describes a space, not one architecture: {json.dumps(data)[:80]}…")

@@ -37,11 +37,17 @@ class ConsoleDisplay:
         """Print the events that a person waits for."""
         stage = fields["stage"]
         if event == "exploration":
-            self.console.print(f"{stage}: best {fields['best']:.3f} of {fields['members']}: {fields['best_architecture']}")
+            self.console.print(
+                f"{stage}: best {fields['best']:.3f} of {fields['members']}: {fields['best_architecture']}"
+            )
         elif event == "round":
-            self.console.print(f"{stage}: round {fields['round']}, {fields['members']} members. {operators(fields['shares'])}")
+            self.console.print(
+                f"{stage}: round {fields['round']}, {fields['members']} members. {operators(fields['shares'])}"
+            )
         elif event == "divergence":
-            self.console.print(f"{stage}: divergence {fields['when']} round {fields['round']}: {fields['variance']:.4f}")
+            self.console.print(
+                f"{stage}: divergence {fields['when']} round {fields['round']}: {fields['variance']:.4f}"
+            )
         elif event == "finished":
             self.console.print(f"{stage}: finished after {fields['seconds']:.0f} s")
 

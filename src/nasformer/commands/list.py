@@ -34,7 +34,7 @@ def _architectures() -> dict[str, str]:
 
 def _operators() -> dict[str, str]:
     others = {"cross_attention": "to the last 1 to 3 encoder layers", "feed_forward": ", ".join(ACTIVATIONS)}
-    return {name: "mixes time" for name in MIXERS} | others
+    return dict.fromkeys(MIXERS, "mixes time") | others
 
 
 TABLES = {

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationMixin, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
+from transformers.utils import logging
 
 from nasformer.models.transformer import PAD, EncoderDecoderModel, ModelSettings
 from nasformer.operators.attention import Memory
@@ -34,8 +34,13 @@ class NasformerConfig(PretrainedConfig):
     def __init__(self, architecture: dict | None = None, settings: dict | None = None, **others: Any) -> None:
         self.architecture, self.settings = architecture, settings
         self.vocab_size = (settings or {}).get("target_vocabulary")
-        others = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS} | others
-        super().__init__(**({"is_encoder_decoder": True, "tie_word_embeddings": False} | others))
+        fixed: dict[str, Any] = {"is_encoder_decoder": True, "tie_word_embeddings": False}
+        others = (
+            fixed
+            | {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
+            | others
+        )
+        super().__init__(**others)
 
 
 class DecodingCache:
@@ -135,7 +140,8 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
         With `labels` (batch, target; −100 where nothing is to be predicted) also the loss, and the decoder's input where
         none is given: the labels shifted to the right.
         """
-        if labels is not None and decoder_input_ids is None:
+        if decoder_input_ids is None:
+            assert labels is not None, "expected decoder_input_ids or labels"
             decoder_input_ids = F.pad(labels.masked_fill(labels == -100, PAD)[:, :-1], (1, 0), value=BOS)
         if encoder_outputs is None:
             assert input_ids is not None, "expected input_ids or encoder_outputs"

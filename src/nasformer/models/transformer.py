@@ -125,8 +125,12 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers.values())
         self.norm = LayerNorm(getattr(architecture, name).dim) if architecture.norm == "pre" else None
 
+    def each(self) -> Iterator[Any]:
+        """The layers in order; each is a dict of its sub-layers by role."""
+        yield from self.layers
+
     def finish(self, x: Tensor) -> Tensor:
-        """What leaves the stack: normalised, whichever the style (our reading 3 of papers/operators.md)."""
+        """What leaves the stack: normalised, whichever the style (our reading 3 of docs/papers/operators.md)."""
         return x if self.norm is None else self.norm(x)
 
 
@@ -149,7 +153,7 @@ class _Decoding(nn.Module):
         if cache is not None:
             real = torch.full_like(tokens[:, :1], tokens.shape[1]) if padding is None else (~padding).sum(1, True)
             cache["seen"] = cache.get("seen", 0) + real
-        for index, layer in enumerate(self.decoder.layers):
+        for index, layer in enumerate(self.decoder.each()):
             inside = None if cache is None else cache.setdefault(str(index), {"mixer": {}, "cross": {}})
             x = layer["mixer"](x, padding, None if inside is None else inside["mixer"])
             if memory is not None:
@@ -195,7 +199,7 @@ class EncoderDecoderModel(_Decoding):
         padding = _padding(source)
         x = self.source_embedding(source, padding)
         outputs = []
-        for layer in self.encoder.layers:
+        for layer in self.encoder.each():
             x = layer["feed_forward"](layer["mixer"](x, padding))
             outputs.append(x)
         return Memory([self.encoder.finish(output) for output in reversed(outputs[-3:])], padding)

@@ -50,7 +50,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (papers/operators.md §10); `width` channels of query, key and value, dim by default."""
+    """Multi-head self-attention (docs/papers/operators.md §10); `width` channels of query, key and value, dim by default."""
 
     def __init__(
         self, dim: int, *, heads: int, width: int | None = None, causal: bool = False, dropout: float = 0.0
@@ -105,7 +105,7 @@ class Memory:
 
 
 class CrossAttention(nn.Module):
-    """Attention from a decoder to the last `span` encoder layers at once (papers/operators.md §4)."""
+    """Attention from a decoder to the last `span` encoder layers at once (docs/papers/operators.md §4)."""
 
     def __init__(
         self, dim: int, memory_dim: int, *, heads: int, span: int = 1, width: int | None = None, dropout: float = 0.0

@@ -1,6 +1,6 @@
 """Convolutions over time whose taps are shared by the channels of a head, in the forms that machines run fastest.
 
-All forms compute the same sum (papers/operators.md §1)
+All forms compute the same sum (docs/papers/operators.md §1)
 
     v_t[c] = Σ_j taps[head of c, j] · u_{t − P + j}[c],   zeros outside the sequence,
 

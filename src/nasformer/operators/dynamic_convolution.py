@@ -1,4 +1,4 @@
-"""LightConv and DynamicConv (Wu et al., arXiv 1901.10430; papers/operators.md §1 and §2).
+"""LightConv and DynamicConv (Wu et al., arXiv 1901.10430; docs/papers/operators.md §1 and §2).
 
 A linear layer (gated if asked), a convolution whose softmax-normalised taps are shared by the channels of a head, a
 linear layer. LightConv's taps are weights; DynamicConv predicts them from each projected position. How ours differ from

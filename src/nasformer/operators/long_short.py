@@ -1,4 +1,4 @@
-"""LSRA, long–short range attention (Wu et al., Lite Transformer, arXiv 2004.11886; papers/operators.md §3).
+"""LSRA, long–short range attention (Wu et al., Lite Transformer, arXiv 2004.11886; docs/papers/operators.md §3).
 
 The first half of the channels attends, the second half convolves; the halves are concatenated and the feed-forward
 layer mixes them. How ours differs from the released code: padded positions are zeroed after the branch's first linear

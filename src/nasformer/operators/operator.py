@@ -37,8 +37,9 @@ def reorder(cache: Cache, rows: Tensor) -> None:
 def reset(module: nn.Module, generator: torch.Generator) -> None:
     """Draw the initial weights of every layer inside, in the order of the modules."""
     for part in module.modules():
-        if hasattr(part, "reset"):
-            part.reset(generator)
+        draw: Any = getattr(part, "reset", None)
+        if draw is not None:
+            draw(generator)
 
 
 def xavier(weight: Tensor, generator: torch.Generator, gain: float = 1.0) -> None:

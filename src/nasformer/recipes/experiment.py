@@ -7,6 +7,7 @@ stopped goes on where it was.
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -116,7 +117,7 @@ class Experiment:
         found = EncoderDecoder.read(rows[0]["architecture"])
         self.run.write_json("architectures/best.json", found.data())
         for name in self.recipe.controls:
-            rows.append(self._arm(name, lambda name=name: self._control(name, found)))  # type: ignore[misc]
+            rows.append(self._arm(name, partial(self._control, name, found)))
             self._write(rows, None)
         correlation = self._correlation() if self.recipe.correlation else None
         return self._write(rows, correlation)

@@ -11,7 +11,7 @@ from nasformer.training.train import Training
 
 
 def shrinknas_paper() -> Recipe:
-    """ShrinkNAS as published: 50,000 + 30,000 updates of 4,096 tokens, for a GPU (papers/shrinknas.md §3)."""
+    """ShrinkNAS as published: 50,000 + 30,000 updates of 4,096 tokens, for a GPU (docs/papers/shrinknas.md §3)."""
     return Recipe(
         name="shrinknas-paper",
         space="shrinknas",
@@ -45,7 +45,7 @@ def shrinknas() -> Recipe:
 
 
 def shrinknas_small() -> Recipe:
-    """The small-scale protocol for two CPU cores (papers/shrinknas.md §8)."""
+    """The small-scale protocol for two CPU cores (docs/papers/shrinknas.md §8)."""
     return _scaled(
         shrinknas().but(name="shrinknas-small", space="shrinknas-small", dropout=Dropout(residual=0.1)),
         updates=1_500,

@@ -33,7 +33,7 @@ OPERATORS: tuple[Operator, ...] = (
     "long_short_dynamic",
 )
 KERNELS = (3, 7, 15, 31, 31, 31, 31)
-"""Kernel size by layer index (Lite Transformer's and LightConv's; our reading 2 of papers/shrinknas.md)."""
+"""Kernel size by layer index (Lite Transformer's and LightConv's; our reading 2 of docs/papers/shrinknas.md)."""
 
 
 def mixer(operator: Operator, heads: Any, kernel: int) -> Any:
@@ -60,7 +60,7 @@ def shrinknas(
     kernels: Sequence[int] = KERNELS,
     norm: Literal["post", "pre"] = "post",
 ) -> Space:
-    """Operators and sizes at once (papers/shrinknas.md §2.4); the defaults are the paper's space of 7.1e29 codes."""
+    """Operators and sizes at once (docs/papers/shrinknas.md §2.4); the defaults are the paper's space of 7.1e29 codes."""
 
     def layer(index: int) -> dict[str, Any]:
         return {
@@ -84,7 +84,7 @@ def shrinknas(
 
 
 def shrinknas_small(operators: Sequence[Operator] = OPERATORS) -> Space:
-    """The space of the small-scale protocol (papers/shrinknas.md §8): 9 · 3 · 90³ · 540³ codes."""
+    """The space of the small-scale protocol (docs/papers/shrinknas.md §8): 9 · 3 · 90³ · 540³ codes."""
     return Space(
         shrinknas(
             dims=(48, 64, 96), encoder_layers=3, decoder_layers=(1, 2, 3), kernels=(3, 7, 15), operators=operators
@@ -104,7 +104,7 @@ def sizes_only_small() -> Space:
 
 
 def hat() -> Space:
-    """HAT's IWSLT space: sizes only, query width 512, six encoder layers (papers/operators.md §5)."""
+    """HAT's IWSLT space: sizes only, query width 512, six encoder layers (docs/papers/operators.md §5)."""
 
     def encoder_layer() -> EncoderLayer:
         return EncoderLayer(
@@ -129,7 +129,7 @@ def hat() -> Space:
     )
 
 
-SPACES = {
+SPACES: dict[str, Callable[[], Space]] = {
     "shrinknas": shrinknas,
     "shrinknas-small": shrinknas_small,
     "sizes-only": sizes_only,
@@ -161,9 +161,7 @@ def uniform(
         )
         for i in range(decoder_layers)
     )
-    return EncoderDecoder(
-        norm=norm, encoder=Encoder(dim=dim, layers=encoder), decoder=Decoder(dim=dim, layers=decoder)
-    )
+    return EncoderDecoder(norm=norm, encoder=Encoder(dim=dim, layers=encoder), decoder=Decoder(dim=dim, layers=decoder))
 
 
 def transformer(dim: int = 128, encoder_layers: int = 6, decoder_layers: int = 6) -> EncoderDecoder:
@@ -204,7 +202,7 @@ def language_model(dim: int = 128, layers: int = 4, heads: int = 4) -> DecoderOn
     return DecoderOnly(decoder=Decoder(dim=dim, layers=(layer,) * layers))
 
 
-def sized(operator: Operator, ratio: float, core: int, count: Callable[[EncoderDecoder], int], **depth: int) -> Any:
+def sized(operator: Operator, ratio: float, core: int, count: Callable[[EncoderDecoder], int], **depth: Any) -> Any:
     """The architecture of one operator whose core size is nearest to `core`.
 
     `count` measures a core size. For each dim (a multiple of 8) the feed-forward width is fitted to the size; of all
@@ -225,7 +223,7 @@ def sized(operator: Operator, ratio: float, core: int, count: Callable[[EncoderD
     return best[1]
 
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly]] = {
     "transformer": transformer,
     "light-convolution": light_convolution,
     "lite-transformer": lite_transformer,

@@ -102,7 +102,7 @@ class Space:
         """A different member: each choice changes with probability `rate` to one of its other options.
 
         Choices that come into being by the change of another are drawn uniformly. Where nothing changed, all is drawn
-        again (our reading 12 of papers/shrinknas.md: *other* options).
+        again (our reading 12 of docs/papers/shrinknas.md: *other* options).
         """
         if self.size == 1:
             raise RequestError(f"the space {self.name!r} has a single member, which has no mutant")
@@ -168,7 +168,7 @@ class Members:
         self.size = len(self.members)
 
     def sample(self, random: Random) -> Any:
-        """One of the members, uniformly (our reading 23 of papers/shrinknas.md)."""
+        """One of the members, uniformly (our reading 23 of docs/papers/shrinknas.md)."""
         return self.members[random.randrange(self.size)]
 
     def __contains__(self, architecture: Any) -> bool:
@@ -210,7 +210,7 @@ def _draw_other(choice: Choice, old: Answer, random: Random) -> Answer:
     return new
 
 
-def _named_parts(value: Any, name: str) -> Iterator[tuple[str, str | int, Any]]:
+def _named_parts(value: Any, name: str) -> Iterator[tuple[str, str, Any]]:
     """The parts of a value or tuple: dotted name, field or index, part."""
     prefix = f"{name}." if name else ""
     if isinstance(value, Value):
@@ -218,7 +218,7 @@ def _named_parts(value: Any, name: str) -> Iterator[tuple[str, str | int, Any]]:
             yield prefix + field, field, getattr(value, field)
     elif isinstance(value, tuple):
         for index, part in enumerate(value):
-            yield f"{prefix}{index}", index, part
+            yield f"{prefix}{index}", str(index), part
 
 
 def _inside(name: str, option: Any) -> str:
@@ -264,7 +264,7 @@ def _close(value: Any, name: str, answer: Callable[[Choice], Answer]) -> Any:
     if isinstance(value, tuple):
         return tuple(_close(part, part_name, answer) for part_name, _, part in _named_parts(value, name))
     # Each option was checked when the template was made; the whole is checked once, in Space.close.
-    parts = {str(field): _close(part, part_name, answer) for part_name, field, part in _named_parts(value, name)}
+    parts = {field: _close(part, part_name, answer) for part_name, field, part in _named_parts(value, name)}
     return type(value).model_construct(**parts)
 
 
@@ -272,13 +272,17 @@ def _match(template: Any, value: Any, name: str, code: Code) -> str | None:
     """None where `value` is what the template may become (the answers go into `code`), else what differs."""
     if isinstance(template, FirstOf):
         if not isinstance(value, tuple) or len(value) not in template.counts:
-            return f"{name} has {len(value) if isinstance(value, tuple) else 0} parts, expected one of {template.counts}"
+            return (
+                f"{name} has {len(value) if isinstance(value, tuple) else 0} parts, expected one of {template.counts}"
+            )
         code[f"{name}.count"] = template.counts.index(len(value))
         return _match(template.items[: len(value)], value, name, code)
     if isinstance(template, SomeOf):
         inside: Code = {}
-        indices = [_match_option(template.options, part, name, inside) for part in value] if isinstance(value, tuple) else []
-        if len(indices) != template.count or None in indices or indices != sorted(set(indices)):
+        parts = value if isinstance(value, tuple) else ()
+        found = [_match_option(template.options, part, name, inside) for part in parts]
+        indices = [index for index in found if index is not None]
+        if len(indices) != template.count or len(found) != len(indices) or indices != sorted(set(indices)):
             return f"{name} is {value}, expected {template.count} of {', '.join(map(label, template.options))}"
         code |= {name: indices[0] if template.count == 1 else tuple(indices)} | inside
         return None
@@ -289,9 +293,11 @@ def _match(template: Any, value: Any, name: str, code: Code) -> str | None:
         code |= {name: index} | inside
         return None
     if isinstance(template, Value | tuple):
-        if type(template) is not type(value) or (isinstance(template, tuple) and len(template) != len(value)):
+        if type(template) is not type(value) or (isinstance(value, tuple) and len(template) != len(value)):  # type: ignore[arg-type]
             return f"{name or 'it'} is {value}"
-        for (part_name, _, inner), (_, _, part) in zip(_named_parts(template, name), _named_parts(value, name), strict=True):
+        for (part_name, _, inner), (_, _, part) in zip(
+            _named_parts(template, name), _named_parts(value, name), strict=True
+        ):
             if problem := _match(inner, part, part_name, code):
                 return problem
         return None
@@ -320,7 +326,9 @@ def _shrink(value: Any, name: str, keep: Mapping[str, Sequence[int]]) -> Any:
         return one_of(*options) if isinstance(value, OneOf) else some_of(value.count, options)
     if isinstance(value, tuple):
         return tuple(_shrink(part, part_name, keep) for part_name, _, part in _named_parts(value, name))
-    return type(value)(**{field: _shrink(part, part_name, keep) for part_name, field, part in _named_parts(value, name)})
+    return type(value)(
+        **{field: _shrink(part, part_name, keep) for part_name, field, part in _named_parts(value, name)}
+    )
 
 
 def _size(value: Any, encoded: bool) -> int:

@@ -5,7 +5,7 @@ Every class is an architecture's part, and with open fields a space's (`nasforme
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
@@ -181,7 +181,9 @@ class EncoderDecoder(Value):
         _check(self.decoder, "decoder")
         for index, layer in enumerate(self.decoder.layers):
             if layer.cross is None:
-                raise RequestError(f"decoder.layers.{index}.cross is missing; an encoder-decoder attends to its encoder")
+                raise RequestError(
+                    f"decoder.layers.{index}.cross is missing; an encoder-decoder attends to its encoder"
+                )
             if layer.cross.span > len(self.encoder.layers):
                 raise RequestError(
                     f"decoder.layers.{index}.cross.span is {layer.cross.span}, but the encoder has "
@@ -213,7 +215,8 @@ def _check(stack: Encoder | Decoder, name: str) -> None:
         raise RequestError(f"{name}.layers is empty; expected at least one layer")
     if stack.dim % 2:
         raise RequestError(f"{name}.dim is {stack.dim}; positions need an even number")
-    for index, layer in enumerate(stack.layers):
+    layers: tuple[Any, ...] = stack.layers
+    for index, layer in enumerate(layers):
         for part in (layer.mixer, getattr(layer, "cross", None)):
             if part is not None and not part.fits(stack.dim):
                 raise RequestError(
@@ -224,7 +227,7 @@ def _check(stack: Encoder | Decoder, name: str) -> None:
 
 def read_architecture(data: dict) -> EncoderDecoder | DecoderOnly:
     """The architecture (or open architecture) that plain data describe, told apart by `family`."""
-    families = {"encoder_decoder": EncoderDecoder, "decoder_only": DecoderOnly}
+    families: dict[Any, Any] = {"encoder_decoder": EncoderDecoder, "decoder_only": DecoderOnly}
     family = data.get("family") if isinstance(data, dict) else None
     if family not in families:
         raise RequestError(f"expected an architecture with family {' or '.join(families)}, got {family!r}")

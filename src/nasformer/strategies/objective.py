@@ -11,7 +11,7 @@ from pydantic import Field
 from nasformer.errors import RequestError
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
-from nasformer.spaces.space import Space
+from nasformer.spaces.space import Answer, Choice, Code, Space
 from nasformer.spaces.value import Count, Value
 
 Limit = Annotated[Count, Field(ge=1)]
@@ -50,18 +50,18 @@ class Objective(Value):
         def burden(architecture: Any) -> tuple[float, int]:
             return self.excess(architecture, settings), core_parameters(architecture)
 
-        best = space.close(lambda choice: 0 if choice.count == 1 else tuple(range(choice.count)))
-        improved = True
+        def changed(code: Code, name: str, option: int) -> Any:
+            return space.close(lambda choice: option if choice.name == name else code.get(choice.name, _first(choice)))
+
+        options = {choice.name: len(choice.options) for choice in space.choices if choice.count == 1}
+        best, improved = space.close(_first), True
         while improved:
             improved = False
-            for name, answer in space.encode(best).items():
-                for other in range(len(next(c for c in space.choices if c.name == name).options)):
+            for name in space.encode(best):
+                for option in range(options.get(name, 0)):
                     code = space.encode(best)
-                    if other == answer or name not in code:
-                        continue
-                    changed = space.close(lambda c, code=code, n=name, o=other: o if c.name == n else code.get(c.name, 0))  # type: ignore[misc]
-                    if burden(changed) < burden(best):
-                        best, improved = changed, True
+                    if code.get(name, option) != option and burden(other := changed(code, name, option)) < burden(best):
+                        best, improved = other, True
         return best
 
     def check(self, space: Space, settings: ModelSettings) -> None:
@@ -87,6 +87,10 @@ class Objective(Value):
             if self.allows(mutant, settings):
                 member = mutant
         return member
+
+
+def _first(choice: Choice) -> Answer:
+    return 0 if choice.count == 1 else tuple(range(choice.count))
 
 
 def summary(architecture: Any) -> str:

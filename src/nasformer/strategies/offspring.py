@@ -26,7 +26,7 @@ def breed(
     """`mutants` and then `crosses` new members, different from the parents and from each other, and how many of them
     had to be uniform samples because `tries` attempts for each gave nothing new within the limits.
 
-    A cross takes two different parents where there are two (papers/shrinknas.md, our readings 11 and 12).
+    A cross takes two different parents where there are two (docs/papers/shrinknas.md, our readings 11 and 12).
     """
     known = set(parents)
     children: list[Any] = []
@@ -37,7 +37,8 @@ def breed(
             if number < mutants or len(parents) < 2:
                 candidate = space.mutate(random.choice(parents), random, rate)
             else:
-                candidate = space.cross(*random.sample(parents, 2), random)
+                first, second = random.sample(parents, 2)
+                candidate = space.cross(first, second, random)
             if candidate not in known and objective.allows(candidate, settings):
                 child = candidate
                 break

@@ -43,7 +43,9 @@ class RandomSearchSearch:
             if len(members) == min(settings.evaluations, space.size):
                 break
             members[objective.sample(space, random, path.supernet.settings)] = None
-        self.ranking = Ranking(path, objective, list(members), derive(seed, "random search"), settings.validation_tokens)
+        self.ranking = Ranking(
+            path, objective, list(members), derive(seed, "random search"), settings.validation_tokens
+        )
 
     def finished(self) -> bool:
         """Whether all are scored."""

@@ -4,7 +4,7 @@ A supernet over operators and sizes is trained one sampled architecture at a tim
 sampled so far are ranked on inherited weights, explored around by mutation and crossover, and the resulting set is the
 space from which the next stage samples. The last exploration's best architecture keeps its weights and is fine-tuned.
 
-How ours differs (papers/shrinknas.md §4): n and i are ours (readings 13, 14), a hard limit holds from the first sample
+How ours differs (docs/papers/shrinknas.md §4): n and i are ours (readings 13, 14), a hard limit holds from the first sample
 on, a choice that comes into being by mutation is drawn uniformly, and the divergence is measured in passing.
 """
 
@@ -155,9 +155,7 @@ class ShrinkNasSearch:
             else:
                 members = self._refill(events)
             self.rankings += 1
-            self.ranking = Ranking(
-                self.path, self.objective, members, self.rankings, exploration.validation_tokens
-            )
+            self.ranking = Ranking(self.path, self.objective, members, self.rankings, exploration.validation_tokens)
         self.ranking.advance()
         if not self.ranking.finished():
             return events

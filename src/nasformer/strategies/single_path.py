@@ -1,6 +1,6 @@
 """What single-path methods share: a supernet trained one architecture at a time, and rankings on inherited weights.
 
-An update runs one architecture on its slices and changes nothing else (papers/shrinknas.md §2.1). A ranking scores
+An update runs one architecture on its slices and changes nothing else (docs/papers/shrinknas.md §2.1). A ranking scores
 members by validation loss plus penalty on one batch, drawn afresh for each ranking and shared by its members (§2.3, our
 reading 14); it is done a few members at a time, so that it can be interrupted.
 """

@@ -1,13 +1,14 @@
 """Every architecture of a Transformer space in one set of weights.
 
 Where a choice is among operators, each option of each layer has weights of its own; where it is among sizes, an
-architecture uses leading slices (papers/shrinknas.md, our reading 5; papers/operators.md §5). Depth: the first layers.
+architecture uses leading slices (docs/papers/shrinknas.md, our reading 5; docs/papers/operators.md §5). Depth: the first layers.
 `at` gives a plain model whose weights are views of the shared ones, so the supernet needs no mode and no copy of the
 model's code, and what holds for plain models holds for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -59,7 +60,7 @@ class TransformerSupernet:
         supernet. Choices among operators may run several options, weighted; sizes take one, and their first option where
         the selection does not name them (sizes inside an operator that the architecture itself does not use).
         """
-        if isinstance(selection, dict):
+        if isinstance(selection, Mapping):
             return self._mixed(selection)
         with torch.device("meta"):
             model = FAMILIES[selection.family](selection, self.settings, make=self._sublayer)
@@ -83,9 +84,7 @@ class TransformerSupernet:
 
     def _names(self, architecture: Any) -> Any:
         """From the name of a parameter in the plain model to the name of the shared weight."""
-        slots = {
-            f"{stack}.layers.{index}.{part.role}": label(part.value) for stack, index, part in parts(architecture)
-        }
+        slots = {f"{stack}.layers.{index}.{part.role}": label(part.value) for stack, index, part in parts(architecture)}
 
         def rename(name: str) -> str:
             for slot in self._operators:

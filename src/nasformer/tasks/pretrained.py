@@ -32,7 +32,8 @@ class NasformerTokenizer(PreTrainedTokenizerFast):
     def __init__(self, tokenizer_file: str, target_file: str, **others: Any) -> None:
         names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIALS, strict=True))
         super().__init__(tokenizer_file=tokenizer_file, **(names | {"split_special_tokens": True} | others))
-        self._source, self._target = self._tokenizer, Tokenizer.from_file(str(target_file))
+        self._source: Any = self._tokenizer
+        self._target: Any = Tokenizer.from_file(str(target_file))
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **settings: Any) -> dict[str, Any]:

@@ -86,9 +86,7 @@ class TranslationTask:
 
     def model_settings(self, dropout: Dropout) -> ModelSettings:
         """Both vocabularies' sizes and the dropout."""
-        return ModelSettings(
-            source_vocabulary=self.source.size, target_vocabulary=self.target.size, dropout=dropout
-        )
+        return ModelSettings(source_vocabulary=self.source.size, target_vocabulary=self.target.size, dropout=dropout)
 
     def stream(self, tokens: int, seed: int) -> BatchStream:
         """Training batches whose longer side fills at most `tokens` positions."""

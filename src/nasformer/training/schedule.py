@@ -11,7 +11,7 @@ from nasformer.spaces.value import Count, Value
 
 
 class InverseSquareRoot(Value):
-    """`start` → `peak` over `warmup` updates, then peak · √(warmup / update) (papers/operators.md §5)."""
+    """`start` → `peak` over `warmup` updates, then peak · √(warmup / update) (docs/papers/operators.md §5)."""
 
     peak: Annotated[float, Field(gt=0)] = 5e-4
     warmup: Annotated[Count, Field(ge=1)] = 10_000

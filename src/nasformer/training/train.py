@@ -30,7 +30,7 @@ class Training(Value):
 
     `updates` of batches of about `batch_tokens` tokens; Adam (0.9, 0.98) with decoupled `weight_decay`; the result is
     the mean of `averaged` snapshots of the weights, evenly spaced over the last `averaged_part` of the updates
-    (papers/shrinknas.md, our reading 18).
+    (docs/papers/shrinknas.md, our reading 18).
     """
 
     updates: Annotated[Count, Field(ge=1)] = 30_000

@@ -1,0 +1,115 @@
+"""Recipes: every one valid, JSON and back, and changes on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nasformer.errors import RequestError
+from nasformer.recipes.experiment import LABELS
+from nasformer.recipes.named import RECIPES, demo, shrinknas_paper
+from nasformer.recipes.recipe import Recipe, override
+from nasformer.spaces.named import SPACES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid_and_survives_json_and_yaml(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.name == name
+    assert Recipe.read(json.loads(recipe.json_text())) == recipe
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.data()), encoding="utf-8")
+    assert Recipe.read_file(path) == recipe
+    assert recipe.open_space().size > 10**6
+    assert recipe.open_space().template == SPACES[recipe.space]().template
+    assert set(recipe.controls) <= LABELS.keys()
+    training = recipe.strategy.training
+    assert training.updates // recipe.strategy.rounds > 0
+    assert training.schedule == recipe.fine_tune.schedule
+    assert recipe.total_updates() == training.updates + recipe.fine_tune.updates
+
+
+def test_the_papers_schedule() -> None:
+    recipe = shrinknas_paper()
+    assert recipe.total_updates() == 80_000
+    assert recipe.fine_tune.schedule.rate(80_000) == pytest.approx(1.768e-4, rel=1e-3)
+    assert recipe.strategy.evaluations() == 20_000
+    assert recipe.open_space().encoded_size == 711559752519106944000000000000
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "value"),
+    [
+        ("objective.max_core_parameters=1.8M", ("objective", "max_core_parameters"), 1_800_000),
+        ("strategy.training.updates=30k", ("strategy", "training", "updates"), 30_000),
+        ("strategy.exploration.members=20", ("strategy", "exploration", "members"), 20),
+        ("strategy.training.schedule.peak=2e-3", ("strategy", "training", "schedule", "peak"), 2e-3),
+        ("strategy.shrinking=reduce", ("strategy", "shrinking"), "reduce"),
+        ("controls=[transformer, spos]", ("controls",), ("transformer", "spos")),
+        ("controls=[]", ("controls",), ()),
+        ("objective.max_core_parameters=null", ("objective", "max_core_parameters"), None),
+        ("task.path=a=b.tsv", ("task", "path"), "a=b.tsv"),
+        ("task.lowercase=true", ("task", "lowercase"), True),
+        ("space=hat", ("space",), "hat"),
+        ("seed=7", ("seed",), 7),
+    ],
+)
+def test_a_change_reaches_its_field_and_no_other(change: str, path: tuple[str, ...], value: Any) -> None:
+    recipe = demo()
+    changed = override(recipe, [change])
+    found: Any = changed
+    for name in path:
+        found = getattr(found, name)
+    assert found == value
+    data = changed.data()
+    place, before = data, recipe.data()
+    for name in path[:-1]:
+        place, before = place[name], before[name]
+    place[path[-1]] = before[path[-1]]
+    assert data == recipe.data()
+
+
+def test_changes_add_up_and_none_is_the_same() -> None:
+    recipe = demo()
+    assert override(recipe, []) == recipe
+    changed = override(recipe, ["seed=3", "fine_tune.updates=10", "seed=4"])
+    assert (changed.seed, changed.fine_tune.updates) == (4, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("sed=1", r"no 'sed'; did you mean 'seed'"),
+        ("strategy.traning.updates=3", r"did you mean 'strategy\.training\.updates'"),
+        ("strategy.training.update=3", r"did you mean 'strategy\.training\.updates'"),
+        ("objective.max_core_parameter=3", r"did you mean 'objective\.max_core_parameters'"),
+        ("seed.more=3", r"no 'seed\.more'"),
+        ("seed", r"expected key\.path=value, got 'seed'"),
+        ("strategy.rounds=0", r"strategy\.rounds|rounds.*greater than or equal to 1"),
+        ("fine_tune.updates=some", r"updates.*valid integer"),
+        ("dropout.residual=1.5", r"residual.*less than 1"),
+        ("strategy.shrinking=maybe", r"shrinking.*'explore', 'reduce' or 'select'"),
+        ("controls=[nothing]", r"controls.*nothing"),
+        ("objective.max_core_parameters=0", r"max_core_parameters.*greater than or equal to 1"),
+        ("objective.max_core_parameters=1.8Q", r"max_core_parameters.*1\.8Q"),
+        ("seed=[1", r"expected a YAML value"),
+    ],
+)
+def test_a_bad_change_is_refused_in_words(change: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        override(demo(), [change])
+
+
+def test_an_unknown_space_names_the_nearest() -> None:
+    with pytest.raises(RequestError, match="did you mean 'shrinknas-small'"):
+        demo().but(space="shrinknas-smal").open_space()
+
+
+def test_a_space_may_be_written_out() -> None:
+    template = SPACES["shrinknas-small"]().template
+    recipe = Recipe.read(json.loads(demo().but(space=template).json_text()))
+    assert recipe.open_space().template == template
