@@ -223,3 +223,16 @@ def test_a_full_disk_is_one_clear_error_and_harms_nothing(
         assert sorted(path.name for path in run.path.iterdir()) == before
         run.record("third")
         assert [event["event"] for event in run.events()] == ["first", "third"]
+
+
+def test_forgetting_a_stage_leaves_other_stages_alone(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run", {}, seed=1, command="c") as run:
+        run.record("update", stage="search", update=1)
+        position = run.journal_position()
+        run.record("update", stage="found", update=1)
+        run.forget("search", after=position)
+        assert [event["stage"] for event in run.events()] == ["search", "found"]
+        run.forget("found", after=position)
+        assert [event["stage"] for event in run.events()] == ["search"]
+        run.forget("search", after=0)
+        assert run.events() == []

@@ -52,6 +52,8 @@ def test_the_run_remembers_everything(finished: Path) -> None:
     assert abs(transformer["core_parameters"] / found["core_parameters"] - 1) < 0.03
     assert found["updates"] == transformer["updates"] == 18
     assert {event["when"] for event in result["divergence"]} == {"before", "after"}
+    stages = {event["stage"] for event in journal(finished) if event["event"] == "update"}
+    assert stages == {"search", "found", "random_search", "transformer"}
     assert "<svg" in (finished / "report.html").read_text(encoding="utf-8")
 
 
@@ -79,7 +81,7 @@ def test_transformers_loads_the_model_and_agrees(finished: Path) -> None:
     assert decoded == target.decode(expected)
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_an_exported_folder_loads_in_a_fresh_process(finished: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         assert command(patch, "export", str(finished), "--out", str(tmp_path / "out")) == 0
@@ -89,7 +91,7 @@ def test_an_exported_folder_loads_in_a_fresh_process(finished: Path, tmp_path: P
         f"model = AutoModelForSeq2SeqLM.from_pretrained({str(tmp_path / 'out')!r})\n"
         f"tokenizer = AutoTokenizer.from_pretrained({str(tmp_path / 'out')!r})\n"
         "tokens = tokenizer(['a dog sleeps'], return_tensors='pt')\n"
-        "print(model.generate(tokens['input_ids'], attention_mask=tokens['attention_mask'], max_new_tokens=5).shape[0])\n"
+        "print(len(model.generate(tokens['input_ids'], attention_mask=tokens['attention_mask'], max_new_tokens=5)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout.strip().endswith("1"), done.stderr
@@ -111,9 +113,16 @@ def same_outcome(one: Path, other: Path) -> None:
     weights, others = (load_file(folder / "model/model.safetensors") for folder in (one, other))
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert journal(one) == journal(other)
 
 
-@pytest.mark.slow()
+def journal(folder: Path) -> list[dict]:
+    """The journal without what clocks say."""
+    lines = (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in ("time", "seconds")} for line in lines]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [3, 7, 12])
 def test_a_killed_run_ends_as_if_nothing_had_happened(finished: Path, tmp_path: Path, moment: int) -> None:
     folder = tmp_path / "run"

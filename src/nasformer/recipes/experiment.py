@@ -6,7 +6,6 @@ stopped goes on where it was.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from random import Random
 from typing import Any
@@ -275,4 +274,12 @@ class Experiment:
             alone.append(self.run.read_json(path)["loss"])
         found = rank_correlation(ranking.scores, alone)
         sizes = rank_correlation([-core_parameters(member) for member in members], alone)
-        return {"inherited": ranking.scores, "alone": alone, "size_kendall": sizes.kendall} | asdict(found)
+        return {
+            "kendall": found.kendall.value,
+            "low": found.kendall.low,
+            "high": found.kendall.high,
+            "members": found.n,
+            "size_kendall": sizes.kendall.value,
+            "inherited": ranking.scores,
+            "alone": alone,
+        }

@@ -17,14 +17,15 @@ from nasformer.report.values import FOUND, Divergence, Exploration, Measured, Ro
 _MARKERS = "osD^vPX<>ph"
 _MOST_POINTS = 1000
 
-SUPERNET_STAGES = ("search", "spos_search")
-"""The stages that train a supernet; all others train a plain model."""
+def trains_supernet(stage: str) -> bool:
+    """Whether a stage trains a supernet (`search`, `spos_search`, …); `random_search` fine-tunes a plain model."""
+    return stage == "search" or (stage.endswith("_search") and stage != "random_search")
 
 
 def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> str:
     """Loss against updates of every stage; the supernet's stage above, with its rounds, the plain models' below."""
-    supernets = [curve for curve in curves if curve.stage in SUPERNET_STAGES]
-    models = [curve for curve in curves if curve.stage not in SUPERNET_STAGES]
+    supernets = [curve for curve in curves if trains_supernet(curve.stage)]
+    models = [curve for curve in curves if not trains_supernet(curve.stage)]
     panels = [(title, panel) for title, panel in (("Supernets", supernets), ("Plain models", models)) if panel]
 
     def draw(figure: Figure) -> None:

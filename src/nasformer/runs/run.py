@@ -147,6 +147,18 @@ class Run:
             os.ftruncate(file, position)
             os.fsync(file)
 
+    def forget(self, stage: str, after: int) -> None:
+        """Forgets a stage's events after a position, and with the first of them all that follows: work done anew.
+
+        Where the stage has none there, nothing is forgotten: what follows then belongs to later stages.
+        """
+        content = (self._path / JOURNAL).read_bytes()
+        position = after
+        for line in content[after : _whole_lines(content)].splitlines(keepends=True):
+            if (_entry(line) or {}).get("stage") == stage:
+                return self.truncate_journal(position)
+            position += len(line)
+
     def write_json(self, name: str, data: Any) -> None:
         """Writes a JSON file of the run in one step (`architectures/best.json`); the same errors as `write_text`."""
         self.write_text(name, json_text(data))

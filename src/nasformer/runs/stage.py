@@ -76,10 +76,10 @@ class Stage:
         self._saved_at = time.monotonic()
 
     def restore(self) -> Checkpoint | None:
-        """The newest valid checkpoint, if any; journal entries written after it are cut off."""
+        """The newest valid checkpoint, if any; what this stage wrote into the journal after it is forgotten."""
         found = newest(self._folder)
+        self.run.forget(self.name, after=0 if found is None else found.state["stage"]["journal"])
         if found is None:
             return None
-        self.run.truncate_journal(found.state["stage"]["journal"])
         self._seconds, self._started = found.state["stage"]["seconds"], time.monotonic()
         return Checkpoint(found.step, found.tensors, found.state["own"])

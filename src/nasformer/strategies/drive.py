@@ -19,6 +19,8 @@ def drive(search: Search, stage: Stage) -> Search:
             if event == "update":
                 fields = fields | {"seconds": stage.seconds}
             stage.record(event, **fields)
+        if search.finished():
+            stage.record("finished", seconds=stage.seconds)
         if stage.due() or search.finished():
             stage.save(done, search.tensors(), search.state())
         stage.progress(progress.done, progress.total, progress.text)
