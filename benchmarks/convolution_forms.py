@@ -1,8 +1,8 @@
 """Claim: `static_form` and `dynamic_form` pick a formulation within 10 % of the fastest one.
 
 Forward and backward of light and dynamic convolution in each form, and the bytes that forward keeps, at 2,048 tokens ×
-256 channels and 4 heads. One row a size: `ratio` to the reference's time (depthwise or windows), and `bytes` kept in units
-of the input. `shift_add` (one multiply-add for each tap) is measured, not adopted; with `--compiled` also under
+256 channels and 4 heads. One row a size: `ratio` to the reference's time (depthwise or windows), and `bytes` kept in
+units of the input. `shift_add` (one multiply-add for each tap) is measured, not adopted; with `--compiled` also under
 `torch.compile`, which takes most of a minute.
 """
 

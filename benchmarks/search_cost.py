@@ -22,7 +22,7 @@ from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Stage
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.shrinknas import Exploration, ShrinkNasSearch
+from nasformer.strategies.shrinknas import ShrinkNasSearch
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.tasks.translation import TranslationTask
 from nasformer.training.train import borrow, train
@@ -90,13 +90,13 @@ def _times(steps: SupernetSteps, batch: object, options: Options) -> _Times:
 
 
 def search_cost_measured(options: Options) -> Iterator[Figure]:
-    """The recipe `shrinknas-small` at a sixteenth of its updates and evaluations, end to end."""
+    """The recipe `shrinknas-small` at a thirtieth of its updates and evaluations, end to end."""
     task = translation(options.data)
     small = shrinknas_small()
-    exploration = Exploration(members=8, iterations=2, first_ranking=16, validation_tokens=512)
-    training = small.strategy.training.but(updates=100)
+    exploration = small.strategy.exploration.but(members=2, first_ranking=4)
+    training = small.strategy.training.but(updates=50)
     strategy = small.strategy.but(training=training, exploration=exploration, divergence_members=0)
-    recipe = demo().but(strategy=strategy, fine_tune=small.fine_tune.but(updates=60))
+    recipe = demo().but(strategy=strategy, fine_tune=small.fine_tune.but(updates=30))
     supernet = TransformerSupernet(recipe.open_space(), task.model_settings(Dropout(residual=0.1)), seed=1)
     search = strategy.begin(supernet.space, Objective(), task, supernet, seed=1)
     spent, plain = _searched(search, task)

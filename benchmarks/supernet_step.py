@@ -38,7 +38,7 @@ def _measured(name: str, space: Space, residual: float, options: Options, repeat
         )
     how = (
         f"drawing, supernet.at, loss, backward and SliceAdam / loss, backward and fused AdamW of the same "
-        f"architecture; {clock_name()}; median over {ARCHITECTURES} random architectures of {space.name}, each on its own "
-        f"batch of {TOKENS:,} tokens, {options.repeats(repeats)} pairs in turn"
+        f"architecture; {clock_name()}; median over {ARCHITECTURES} random architectures of {space.name}, each on its "
+        f"own batch of {TOKENS:,} tokens, {options.repeats(repeats)} pairs in turn"
     )
     return figure(name, ratios, 1.05, how)

@@ -36,9 +36,8 @@ def main() -> None:
             result = Experiment(recipe, run, Quiet()).carry_out()
     for row in result["rows"]:
         card = row["scorecard"]
-        print(
-            f"{row['label']:12} {card['core_parameters']:>9,} core, loss {card['loss']:.3f}, BLEU {card['bleu']['value']:.2f}"
-        )
+        size, bleu = card["core_parameters"], card["bleu"]["value"]
+        print(f"{row['label']:12} {size:>9,} core, loss {card['loss']:.3f}, BLEU {bleu:.2f}")
 
 
 if __name__ == "__main__":

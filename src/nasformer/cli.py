@@ -1,4 +1,4 @@
-"""The command line: what one can ask for. Each command is a file of `nasformer.commands`, imported when it is called."""
+"""The command line: what one can ask for. Each command is a file of `nasformer.commands`, imported when called."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -243,6 +244,8 @@ def test_a_space_too_small_for_the_set_is_refilled_and_ends() -> None:
     children, refilled = _breed(members, Objective(), space, mutants=1, crosses=2)
     assert children == []
     assert refilled == 3
+    children, _ = _breed(members[:4], Objective(), space, mutants=12, crosses=8)
+    assert len({*members[:4], *children}) == 4 + len(children) > 12
 
 
 def test_a_round_leaves_the_set_that_its_settings_say(tiny_task: TranslationTask) -> None:
@@ -261,7 +264,7 @@ def test_a_round_leaves_the_set_that_its_settings_say(tiny_task: TranslationTask
         assert search.sampler.members[:3] == tuple(ranked[:3])
         assert search.best() == ranked[0]
         search.step()
-        assert list(search.sampled)[0] in search.sampler
+        assert next(iter(search.sampled)) in search.sampler
     assert sizes["explore"] == 10
     assert sizes["reduce"] == 3
     assert sizes["select"] <= 8
@@ -308,7 +311,7 @@ def test_a_limit_below_the_smallest_is_refused_with_its_size() -> None:
             Objective(**{name: size - 1}).check(space, SETTINGS)
     with pytest.raises(RequestError, match=r"max_flops=10 .*raise the limit"):
         Objective(max_flops=10).check(space, SETTINGS)
-    with pytest.raises(RequestError, match="max_core_parameters=740,881 .*takes 740,882"):
+    with pytest.raises(RequestError, match=r"max_core_parameters=740,881 .*takes 740,882"):
         Objective(max_core_parameters=740_881).check(shrinknas(), SETTINGS)
 
 
@@ -397,7 +400,7 @@ def _landscape(space: Space, seed: int) -> Any:
 
     def score(member: Any) -> float:
         code = list(space.encode(member).items())
-        keys = code + [(first, second) for first, second in zip(code, code[1:], strict=False)]
+        keys = code + [(first, second) for first, second in pairwise(code)]
         return sum(values.setdefault(key, random.gauss(0, 1)) for key in keys) / len(code)
 
     return score

@@ -161,9 +161,13 @@ def test_seeded_leaves_the_global_generator_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
-    with pytest.raises(KeyError), seeded(1, "x"):
-        torch.rand(1)
-        raise KeyError
+
+    def fail() -> None:
+        with seeded(1, "x"):
+            raise KeyError(float(torch.rand(1)))
+
+    with pytest.raises(KeyError):
+        fail()
     assert torch.equal(torch.get_rng_state(), state)
 
 

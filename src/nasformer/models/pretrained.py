@@ -1,4 +1,4 @@
-"""An encoder–decoder as `transformers` knows models: its `generate` decodes for evaluation and for exported folders alike.
+"""An encoder–decoder as `transformers` knows models; its `generate` decodes for evaluation and exported folders alike.
 
 Importing this module registers the model with the Auto classes, so that `AutoModelForSeq2SeqLM.from_pretrained(folder)`
 loads what `nasformer` saved.
@@ -137,8 +137,8 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
     ) -> Seq2SeqLMOutput:
         """input_ids (batch, source) and decoder_input_ids (batch, target) → logits (batch, target, vocab).
 
-        With `labels` (batch, target; −100 where nothing is to be predicted) also the loss, and the decoder's input where
-        none is given: the labels shifted to the right.
+        With `labels` (batch, target; −100 where nothing is to be predicted) also the loss, and the decoder's input
+        where none is given: the labels shifted to the right.
         """
         if decoder_input_ids is None:
             assert labels is not None, "expected decoder_input_ids or labels"
@@ -183,8 +183,8 @@ def beam_search(
 ) -> list[list[int]]:
     """The best target of each source row, as token ids without BOS, EOS and padding.
 
-    source is (batch, source); scores are log-probabilities divided by length^length_penalty; `longest` bounds the number
-    of tokens. The model's mode is left as it was.
+    source is (batch, source); scores are log-probabilities divided by length^length_penalty; `longest` bounds the
+    number of tokens. The model's mode is left as it was.
     """
     mode = network.training
     model = NasformerForSeq2SeqLM.of(network).eval()

@@ -50,7 +50,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (docs/papers/operators.md §10); `width` channels of query, key and value, dim by default."""
+    """Multi-head self-attention (docs/papers/operators.md §10); `width` channels of query, key and value (dim)."""
 
     def __init__(
         self, dim: int, *, heads: int, width: int | None = None, causal: bool = False, dropout: float = 0.0

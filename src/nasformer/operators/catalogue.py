@@ -62,8 +62,8 @@ MIXERS: dict[str, Builder] = {
     "dynamic_convolution": _convolution(DynamicConvolution),
     "long_short": _long_short,
 }
-"""Every operator that mixes time, by the `kind` of its value. An operator of your own joins by being listed here under a
-name, and an architecture names it with `Custom(operator=name)`: see `examples/own_operator.py`."""
+"""Every operator that mixes time, by the `kind` of its value. An operator of your own joins by being listed here
+under a name, and an architecture names it with `Custom(operator=name)`: see `examples/own_operator.py`."""
 
 
 def mixer(value: Any, dim: int, *, causal: bool, dropout: Dropout) -> nn.Module:

@@ -1,7 +1,7 @@
 """Dropout whose random numbers cost little on a CPU.
 
-PyTorch draws one number for each element, which takes a seventh of a small model's training step; here one 64-bit number
-serves eight elements. The probability is kept to the nearest 1/256, and the scale is exact for it.
+PyTorch draws one number for each element, which takes a seventh of a small model's training step; here one 64-bit
+number serves eight elements. The probability is kept to the nearest 1/256, and the scale is exact for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The feed-forward operator: two linear layers with an activation between, plain or gated (docs/papers/operators.md §7, §8)."""
+"""The feed-forward operator: two linear layers, an activation between, plain or gated (docs/papers/operators.md §7)."""
 
 from __future__ import annotations
 

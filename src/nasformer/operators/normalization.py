@@ -30,7 +30,7 @@ class LayerNorm(nn.Module):
 
 
 class Sublayer(nn.Module):
-    """`norm(x + dropout(operator(x)))` (post) or `x + dropout(operator(norm(x)))` (pre); docs/papers/operators.md §0."""
+    """`norm(x + dropout(operator(x)))` (post) or `x + dropout(operator(norm(x)))` (pre); operators.md §0."""
 
     def __init__(self, operator: nn.Module, dim: int, *, norm: Literal["post", "pre"], residual: float) -> None:
         super().__init__()

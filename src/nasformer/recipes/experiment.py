@@ -1,7 +1,7 @@
 """A recipe carried out, arm by arm: search and fine-tune, then every control with the same updates and evaluations.
 
-Each arm ends with a row of the result (`rows/NAME.json`); an arm whose row is there is not done again, so a run that was
-stopped goes on where it was.
+Each arm ends with a row of the result (`rows/NAME.json`); an arm whose row is there is not done again, so a run that
+was stopped goes on where it was.
 """
 
 from __future__ import annotations

@@ -118,6 +118,7 @@ def _nearest_path(path: str, data: dict[str, Any], depth: int) -> str:
     known = list(_paths(data, ""))
     close = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
     last = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+    last = last or [name for name in known if name.startswith(path)]
     return f"did you mean {(last or close)[0]!r}?" if last or close else nearest(path.split(".")[depth], data)
 
 

@@ -17,6 +17,7 @@ from nasformer.report.values import FOUND, Divergence, Exploration, Measured, Ro
 _MARKERS = "osD^vPX<>ph"
 _MOST_POINTS = 1000
 
+
 def trains_supernet(stage: str) -> bool:
     """Whether a stage trains a supernet (`search`, `spos_search`, …); `random_search` fine-tunes a plain model."""
     return stage == "search" or (stage.endswith("_search") and stage != "random_search")

@@ -60,7 +60,7 @@ def shrinknas(
     kernels: Sequence[int] = KERNELS,
     norm: Literal["post", "pre"] = "post",
 ) -> Space:
-    """Operators and sizes at once (docs/papers/shrinknas.md §2.4); the defaults are the paper's space of 7.1e29 codes."""
+    """Operators and sizes at once (docs/papers/shrinknas.md §2.4); the defaults are the paper's space."""
 
     def layer(index: int) -> dict[str, Any]:
         return {

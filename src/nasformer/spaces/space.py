@@ -1,8 +1,9 @@
 """A space: an architecture with some fields left open, and everything that follows from it.
 
 The flat list of named choices that samplers, evolution and gradients need is derived by one walk over the open
-architecture (`Space.close`): sampling, decoding, mutation and crossover differ only in who answers the walk's questions.
-A choice inside an option is asked for only while that option is chosen, so what is not in use does not exist.
+architecture (`Space.close`): sampling, decoding, mutation and crossover differ only in who answers the walk's
+questions. A choice inside an option is asked for only while that option is chosen, so what is not in use does not
+exist.
 """
 
 from __future__ import annotations
@@ -189,11 +190,12 @@ class Members:
             for name, answer in self.space.encode(member).items():
                 for index in (answer,) if isinstance(answer, int) else answer:
                     counts[name][index] += 1
-        return {
-            choice.name: {option: n / sum(counts[choice.name]) for option, n in zip(choice.options, counts[choice.name], strict=True)}
-            for choice in self.space.choices
-            if sum(counts[choice.name])
-        }  # fmt: skip
+        found = {}
+        for choice in self.space.choices:
+            if total := sum(counts[choice.name]):
+                shares = [count / total for count in counts[choice.name]]
+                found[choice.name] = dict(zip(choice.options, shares, strict=True))
+        return found
 
 
 def _draw(choice: Choice, random: Random) -> Answer:
@@ -243,9 +245,8 @@ def _ask(choice: Choice, answer: Callable[[Choice], Answer]) -> tuple[int, ...]:
     indices = (given,) if isinstance(given, int) else tuple(given)
     inside = len(indices) == choice.count and all(0 <= index < len(choice.options) for index in indices)
     if not inside or any(first >= second for first, second in itertools.pairwise(indices)):
-        raise RequestError(
-            f"{choice.name}: expected {choice.count} of the options 0 to {len(choice.options) - 1}, ascending, got {given}"
-        )
+        last = len(choice.options) - 1
+        raise RequestError(f"{choice.name}: expected {choice.count} of the options 0 to {last}, ascending, got {given}")
     return indices
 
 

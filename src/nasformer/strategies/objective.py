@@ -65,7 +65,7 @@ class Objective(Value):
         return best
 
     def check(self, space: Space, settings: ModelSettings) -> None:
-        """Raises `RequestError`, naming the smallest architecture, where no member of the space is within the limits."""
+        """Raises `RequestError`, naming the smallest architecture, where no member of the space is within."""
         smallest = self.smallest(space, settings)
         if self.excess(smallest, settings) > 0:
             name, (cost, limit) = max(self.costs(smallest, settings).items(), key=lambda item: item[1][0] / item[1][1])

@@ -33,7 +33,7 @@ def breed(
     refilled = 0
     for number in range(mutants + crosses):
         child = None
-        for _ in range(tries):
+        for _ in range(tries if space.size > 1 else 0):
             if number < mutants or len(parents) < 2:
                 candidate = space.mutate(random.choice(parents), random, rate)
             else:

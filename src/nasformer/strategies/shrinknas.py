@@ -4,8 +4,8 @@ A supernet over operators and sizes is trained one sampled architecture at a tim
 sampled so far are ranked on inherited weights, explored around by mutation and crossover, and the resulting set is the
 space from which the next stage samples. The last exploration's best architecture keeps its weights and is fine-tuned.
 
-How ours differs (docs/papers/shrinknas.md §4): n and i are ours (readings 13, 14), a hard limit holds from the first sample
-on, a choice that comes into being by mutation is drawn uniformly, and the divergence is measured in passing.
+How ours differs (docs/papers/shrinknas.md §4): n and i are ours (readings 13, 14), a hard limit holds from the first
+sample on, a choice that comes into being by mutation is drawn uniformly, and the divergence is measured in passing.
 """
 
 from __future__ import annotations

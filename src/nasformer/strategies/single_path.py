@@ -62,8 +62,8 @@ class SinglePath:
     def divergence(self, sampler: Any, random: Random, *, members: int, tokens: int) -> dict[str, float]:
         """How much the outputs of different architectures differ for one fixed batch, dropout off.
 
-        The variance over `members` sampled architectures of the decoder's last hidden state, averaged over positions and
-        the channels that all of them have; `normalised` after normalising each output over those channels (papers/
+        The variance over `members` sampled architectures of the decoder's last hidden state, averaged over positions
+        and the channels that all of them have; `normalised` after normalising each output over those channels (papers/
         shrinknas.md, our reading 21).
         """
         batches = self.task.draw(tokens, np.random.default_rng(derive(self.seed, "divergence")))

@@ -20,7 +20,7 @@ def leading(wide: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
 
 
 class Lender:
-    """Hands out parameters that are leading slices of named wide tensors; the same slice is always the same parameter."""
+    """Hands out parameters that are leading slices of named wide tensors; a slice is always the same parameter."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.weights = weights

@@ -31,6 +31,6 @@ def single(code: Code) -> dict[str, Chosen]:
 
 
 def softmax(code: Code, logits: Mapping[str, Tensor]) -> dict[str, Chosen]:
-    """`code`, with every choice that has logits (options,) running all its options, weighted by their softmax (DARTS)."""
+    """`code`, with every choice that has logits (options,) running all options, weighted by softmax (DARTS)."""
     mixed = {name: Chosen(tuple(range(len(tensor))), tensor.softmax(0)) for name, tensor in logits.items()}
     return single(code) | mixed

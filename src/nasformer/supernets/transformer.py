@@ -1,15 +1,15 @@
 """Every architecture of a Transformer space in one set of weights.
 
 Where a choice is among operators, each option of each layer has weights of its own; where it is among sizes, an
-architecture uses leading slices (docs/papers/shrinknas.md, our reading 5; docs/papers/operators.md §5). Depth: the first layers.
-`at` gives a plain model whose weights are views of the shared ones, so the supernet needs no mode and no copy of the
-model's code, and what holds for plain models holds for it.
+architecture uses leading slices (docs/papers/shrinknas.md, our reading 5; docs/papers/operators.md §5). Depth: the
+first layers. `at` gives a plain model whose weights are views of the shared ones, so the supernet needs no mode and no
+copy of the model's code, and what holds for plain models holds for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -57,8 +57,8 @@ class TransformerSupernet:
         """The model that runs this selection (or architecture) on the shared weights.
 
         Its parameters are views: after a backward pass each carries its own gradient, and writing to it writes to the
-        supernet. Choices among operators may run several options, weighted; sizes take one, and their first option where
-        the selection does not name them (sizes inside an operator that the architecture itself does not use).
+        supernet. Choices among operators may run several options, weighted; sizes take one, and their first option
+        where the selection does not name them (sizes inside an operator that the architecture itself does not use).
         """
         if isinstance(selection, Mapping):
             return self._mixed(selection)
@@ -120,7 +120,7 @@ class TransformerSupernet:
                 continue
             options = []
             for option in chosen.options:
-                architecture = self.space.close(lambda c, o=option: o if c.name == name else first(c))  # type: ignore[misc]
+                architecture = self.space.close(partial(_answer, {name: option}, first))
                 part = next(p for s, i, p in parts(architecture) if (s, i, p.role) == (stack, int(index), role))
                 options.append(self._sublayer(stack, int(index), part).operator)
             getattr(model, stack).layers[int(index)][role].operator = Mixed(options, chosen.weights)
@@ -130,6 +130,10 @@ class TransformerSupernet:
     def parameter_count(self) -> int:
         """How many numbers the shared weights hold."""
         return sum(weight.numel() for weight in self.weights.values())
+
+
+def _answer(only: dict[str, int], otherwise: Callable[[Choice], int], choice: Choice) -> int:
+    return only[choice.name] if choice.name in only else otherwise(choice)
 
 
 def _covering(space: Space) -> list[Any]:

@@ -35,7 +35,7 @@ class _CrossEntropy(torch.autograd.Function):
 def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0, ignore: int) -> Tensor:
     """The sum over positions of the cross-entropy in nats, with ε = `smoothing` spread over the whole vocabulary.
 
-    logits (positions, vocab), target (positions); positions whose target is `ignore` do not count. Equals PyTorch's
-    `cross_entropy(..., reduction="sum")`.
+    logits (positions, vocab), target (positions); positions whose target is `ignore` (a token of the vocabulary) do not
+    count. Equals PyTorch's `cross_entropy(..., reduction="sum")`.
     """
     return _CrossEntropy.apply(logits.to(torch.promote_types(logits.dtype, torch.float32)), target, smoothing, ignore)

@@ -31,8 +31,9 @@ class Translation(Value):
 
     `path` is what `nasformer.tasks.corpora.read_parallel` reads; None is the corpus that the package makes itself.
     `source` and `target` are languages (by default into English). `vocabulary` tokens of BPE are learned on both sides
-    together; unless `shared_vocabulary`, each side keeps its own. `lowercase` lower-cases both sides, as small published
-    benchmarks do. Sentences over `max_length` tokens are not trained on. `beams` and `length_penalty` are the decoding's.
+    together; unless `shared_vocabulary`, each side keeps its own. `lowercase` lower-cases both sides, as small
+    published benchmarks do. Sentences over `max_length` tokens are not trained on. `beams` and `length_penalty` are the
+    decoding's.
     """
 
     kind: Literal["translation"] = "translation"

@@ -9,7 +9,7 @@ from nasformer.errors import RunError
 
 
 class LossWindow:
-    """The mean loss and the tokens since the last journal entry; `last` is the mean that was written last."""
+    """The mean loss since the last journal entry, the tokens since the beginning; `last` is the mean written last."""
 
     def __init__(self) -> None:
         self.total, self.count, self.tokens, self.last = 0.0, 0, 0, math.nan
