@@ -18,25 +18,32 @@ def attend(
     """Scaled dot-product attention.
 
     query is (batch, heads, target, width), key and value are (batch, heads, source, width), `hidden` is
-    (batch, source), true where a key must not be seen. With `causal` the last query is aligned with the last key. On a
-    CPU the three plain steps take half of `scaled_dot_product_attention`'s time at sentence lengths (docs/results.md);
-    on a GPU the fused kernel is used.
+    (batch, source), true where a key must not be seen. With `causal` the last query is aligned with the last key. The
+    fused kernel runs where it is fastest: on a GPU, and on a CPU without dropout (`benchmarks/attention_forms.py`); the
+    three plain steps run otherwise, and on the meta device, where they are what is counted.
     """
-    target, source = query.shape[-2], key.shape[-2]
-    future = None
-    if causal and target > 1:
-        future = torch.ones(target, source, dtype=torch.bool, device=query.device).triu(source - target + 1)
-    mask = future if hidden is None else hidden[:, None, None, :]
-    if future is not None and hidden is not None:
-        mask = future | hidden[:, None, None, :]
-    if query.device.type == "cuda":
-        seen = None if mask is None else ~mask
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+    mask = _mask(query, key, hidden, causal)
+    if query.device.type == "cuda" or (query.device.type == "cpu" and dropout == 0.0):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
     if mask is not None:
-        scores = scores.masked_fill(mask, -1e4 if scores.dtype == torch.float16 else -1e9)
+        scores = scores + mask
     weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return drop(weights.to(value.dtype), dropout, training=dropout > 0) @ value
+
+
+def _mask(query: Tensor, key: Tensor, hidden: Tensor | None, causal: bool) -> Tensor | None:
+    """What is added to the scores, finite so that a row without any key to see gives numbers: (…, target, source)."""
+    target, source = query.shape[-2], key.shape[-2]
+    if causal and target > 1:
+        future = torch.ones(target, source, dtype=torch.bool, device=query.device).triu(source - target + 1)
+        hide = future if hidden is None else future | hidden[:, None, None, :]
+    elif hidden is not None:
+        hide = hidden[:, None, None, :]
+    else:
+        return None
+    lowest = -1e4 if query.dtype == torch.float16 else -1e9
+    return torch.zeros(hide.shape, dtype=query.dtype, device=query.device).masked_fill_(hide, lowest)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -51,7 +51,7 @@ class SinglePath:
     def update(self, architecture: Any) -> tuple[float, int]:
         """One update of one architecture's slices; returns its loss and the number of target tokens."""
         self.updates += 1
-        model = self.supernet.at(architecture).train()
+        model = self.supernet.at(architecture)
         with seeded(self.seed, "dropout", self.updates), self.device.autocast():
             batch = self.stream.next().to(self.device.device)
             loss = self.task.loss(model, batch)

@@ -160,7 +160,11 @@ def in_order(data: PairData, tokens: int) -> Iterator[Batch]:
 
 
 def draw(data: PairData, tokens: int, generator: np.random.Generator) -> list[Batch]:
-    """A random subset of about `tokens` target tokens, as length-sorted batches of at most 4,096 padded tokens."""
+    """A fresh random subset of about `tokens` target tokens, as length-sorted batches with little padding.
+
+    Each batch has at most a quarter of `tokens` padded positions a side, but no fewer than 256 and no more than 4,096.
+    """
     rows = generator.permutation(data.usable(DRAWN_BATCH))
     count = int(np.searchsorted(np.cumsum(data.target_lengths[rows]), tokens)) + 1
-    return [data.collate(batch) for batch in _grouped(data, _sorted(data, rows[:count]), DRAWN_BATCH)]
+    limit = min(DRAWN_BATCH, max(256, tokens // 4))
+    return [data.collate(batch) for batch in _grouped(data, _sorted(data, rows[:count]), limit)]
