@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share two cores; children inherit it
+
 import pytest
 
 from nasformer.tasks.embedded import embedded_text
