@@ -17,9 +17,26 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, probability, training=True)
-    kept = max(1, 256 - round(256 * probability))
-    if kept == 256:
-        return x
+    return x * _kept(x, probability).mul_(_scale(probability))
+
+
+def add_dropout(x: Tensor, branch: Tensor, probability: float, training: bool) -> Tensor:
+    """x + dropout(branch), in one pass where the mask is ours."""
+    if training and probability > 0.0 and x.device.type == "cpu" and x.dtype == branch.dtype:
+        return torch.addcmul(x, branch, _kept(branch, probability), value=_scale(probability))
+    return x + dropout(branch, probability, training)
+
+
+def _threshold(probability: float) -> int:
+    return max(1, 256 - round(256 * probability))
+
+
+def _scale(probability: float) -> float:
+    return 256 / _threshold(probability)
+
+
+def _kept(x: Tensor, probability: float) -> Tensor:
+    """1 where an element is kept, 0 where it is dropped, in the type of x."""
     numbers = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    keep = numbers.view(torch.uint8)[: x.numel()].view(x.shape) < kept
-    return x * keep.to(x.dtype).mul_(256 / kept)
+    # Compared as whole numbers: in bytes a threshold of 256 would wrap.
+    return (numbers.view(torch.uint8)[: x.numel()].view(x.shape) <= _threshold(probability) - 1).to(x.dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasformer.operators.dropout import dropout
+from nasformer.operators.dropout import add_dropout
 
 
 class LayerNorm(nn.Module):
@@ -42,5 +42,5 @@ class Sublayer(nn.Module):
     def forward(self, x: Tensor, *context: Any) -> Tensor:
         """x (batch, time, dim) and whatever the operator takes besides."""
         if self.style == "pre":
-            return x + dropout(self.operator(self.norm(x), *context), self.residual, self.training)
-        return self.norm(x + dropout(self.operator(x, *context), self.residual, self.training))
+            return add_dropout(x, self.operator(self.norm(x), *context), self.residual, self.training)
+        return self.norm(add_dropout(x, self.operator(x, *context), self.residual, self.training))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.recipe import Recipe
+from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.tasks.translation import Translation
 from nasformer.training.schedule import InverseSquareRoot
@@ -63,6 +64,7 @@ def demo() -> Recipe:
             name="demo",
             task=Translation(vocabulary=2_000, test_sentences=300, beams=4, embedded_pairs=12_000),
             controls=("random_search", "transformer", "lite_transformer"),
+            objective=Objective(max_core_parameters=200_000),
         ),
         updates=400,
         fine_tune=240,
