@@ -49,12 +49,10 @@ def search_cost(options: Options) -> Iterator[Figure]:
 
 
 def _computed(recipe: Recipe, task: TranslationTask, architectures: int, options: Options) -> Figure:
-    training, rounds = recipe.strategy.training, recipe.strategy.rounds
+    training = recipe.strategy.training
     steps = SupernetSteps(task, recipe.open_space(), recipe.dropout.residual)
     found = [_times(steps, batch, options) for batch in batches(task, training.batch_tokens, architectures)]
-    exploration = recipe.strategy.exploration
-    first = min(exploration.first_ranking, training.updates // rounds)
-    evaluations = rounds * (first + (exploration.iterations - 1) * exploration.members)
+    exploration, evaluations = recipe.strategy.exploration, recipe.strategy.evaluations()
 
     def ratio(times: list[_Times]) -> float:
         supernet, plain, token = (

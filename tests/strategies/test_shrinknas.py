@@ -287,8 +287,10 @@ def test_spos_gets_the_same_evaluations(exploration: Exploration, rounds: int) -
     assert control.rounds == 1
     assert control.training == like.training
     assert abs(control.evaluations() - like.evaluations()) <= exploration.members
-    assert Exploration().evaluations() == 4_000
-    assert ShrinkNas().evaluations() == 20_000
+    # 2,000 + 2 · 1,000 in the first round; later rounds first rank at most the 1,000 members that they sample from.
+    assert ShrinkNas().evaluations() == 4_000 + 4 * 3_000
+    assert ShrinkNas(shrinking="select").evaluations() == 2_000 + 4 * 1_000
+    assert ShrinkNas(shrinking="reduce").evaluations() == 2_000 + 4 * 300
 
 
 def test_members_survive_packing() -> None:

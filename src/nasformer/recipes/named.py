@@ -41,7 +41,7 @@ def shrinknas() -> Recipe:
         fine_tune=3_600,
         batch_tokens=2_048,
         peak=1e-3,
-        exploration=Exploration(members=150, iterations=2, first_ranking=300, validation_tokens=8_192),
+        exploration=Exploration(members=150, iterations=2, first_ranking=300, validation_tokens=4_096),
     )
 
 

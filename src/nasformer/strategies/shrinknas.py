@@ -61,10 +61,6 @@ class Exploration(Value):
         kept, mutants = max(1, round(self.kept * self.members)), round(self.mutants * self.members)
         return kept, mutants, self.members - kept - mutants
 
-    def evaluations(self) -> int:
-        """Evaluations of one round at most."""
-        return self.first_ranking + (self.iterations - 1) * self.members
-
 
 class ShrinkNas(Value):
     """The settings of a ShrinkNAS search.
@@ -84,9 +80,15 @@ class ShrinkNas(Value):
     divergence_tokens: Annotated[int, Field(ge=16)] = 256
 
     def evaluations(self) -> int:
-        """Evaluations of the whole search at most."""
-        per_round = self.exploration.evaluations() if self.shrinking == "explore" else self.exploration.first_ranking
-        return self.rounds * per_round
+        """Evaluations of the whole search at most.
+
+        From the second round on, what was sampled and is ranked first comes from the set of the round before.
+        """
+        exploration = self.exploration
+        members = exploration.counts()[0] if self.shrinking == "reduce" else exploration.members
+        first = exploration.first_ranking + (self.rounds - 1) * min(exploration.first_ranking, members)
+        further = exploration.iterations - 1 if self.shrinking == "explore" else 0
+        return first + self.rounds * further * exploration.members
 
     def begin(
         self, space: Space, objective: Objective, task: Task, supernet: TransformerSupernet, seed: int
