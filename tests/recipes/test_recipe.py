@@ -113,3 +113,12 @@ def test_a_space_may_be_written_out() -> None:
     template = SPACES["shrinknas-small"]().template
     recipe = Recipe.read(json.loads(demo().but(space=template).json_text()))
     assert recipe.open_space().template == template
+
+
+def test_a_relative_path_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    assert override(demo(), ["task.path=corpus"]).task.path == str(tmp_path / "corpus")
+    assert override(demo(), ["task.path='a.de,b.en'"]).task.path == f"{tmp_path / 'a.de'},{tmp_path / 'b.en'}"
+    assert override(demo(), ["task.path=hub:one/two"]).task.path == "hub:one/two"
+    assert override(demo(), []).task.path is None

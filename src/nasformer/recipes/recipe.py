@@ -17,6 +17,7 @@ from nasformer.spaces.transformer import EncoderDecoder
 from nasformer.spaces.value import Value
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import ShrinkNas
+from nasformer.tasks.corpora import absolute
 from nasformer.tasks.translation import Translation
 from nasformer.training.train import Training
 
@@ -91,7 +92,7 @@ R = TypeVar("R", Recipe, TrainRecipe)
 
 
 def override(recipe: R, changes: Sequence[str]) -> R:
-    """The recipe with `key.path=value` changes; values are read as YAML.
+    """The recipe with `key.path=value` changes; values are read as YAML, the task's path is made absolute.
 
     Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of range.
     """
@@ -111,6 +112,8 @@ def override(recipe: R, changes: Sequence[str]) -> R:
             place[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise RequestError(f"expected a YAML value in {change!r}") from None
+    if data["task"]["path"] is not None:
+        data["task"]["path"] = absolute(str(data["task"]["path"]))
     return type(recipe).read(data)
 
 

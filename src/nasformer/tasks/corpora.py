@@ -43,6 +43,15 @@ class _Table:
     origins: dict[str, str]
 
 
+def absolute(path: str) -> str:
+    """`path` (of any form that `read_parallel` takes) as it is found from every working directory."""
+    if path.startswith("hub:"):
+        return path
+    if "," in path and not Path(path).exists():
+        return ",".join(str(Path(part.strip()).resolve()) for part in path.split(","))
+    return str(Path(path).resolve())
+
+
 def read_parallel(
     path: Path | str, *, source: str | None = None, target: str | None = None, seed: int = 1
 ) -> ParallelText:
