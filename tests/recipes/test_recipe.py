@@ -52,7 +52,7 @@ def test_the_papers_schedule() -> None:
         ("controls=[transformer, spos]", ("controls",), ("transformer", "spos")),
         ("controls=[]", ("controls",), ()),
         ("objective.max_core_parameters=null", ("objective", "max_core_parameters"), None),
-        ("task.path=a=b.tsv", ("task", "path"), "a=b.tsv"),
+        ("task.path=a=b.tsv", ("task", "path"), str(Path("a=b.tsv").resolve())),
         ("task.lowercase=true", ("task", "lowercase"), True),
         ("space=hat", ("space",), "hat"),
         ("seed=7", ("seed",), 7),
