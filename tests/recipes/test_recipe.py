@@ -37,7 +37,7 @@ def test_the_papers_schedule() -> None:
     recipe = shrinknas_paper()
     assert recipe.total_updates() == 80_000
     assert recipe.fine_tune.schedule.rate(80_000) == pytest.approx(1.768e-4, rel=1e-3)
-    assert recipe.strategy.evaluations() == 16_000
+    assert recipe.strategy.evaluations() == 500 + 4 * 250 + 5 * 2 * 250
     assert recipe.open_space().encoded_size == 711559752519106944000000000000
 
 
