@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="nasformer finds a better Transformer for your data and your budget.",
 )
+_INTERRUPTED = 130
 RunFolder = Annotated[Path, typer.Option("--run", help="the folder that remembers the run; must not exist yet")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON, progress on standard error")]
 
@@ -40,7 +43,7 @@ def search(
     """Search an architecture, train it, and prove it against the controls of the recipe."""
     from nasformer.commands.search import search as work
 
-    result = work(recipe, changes or [], run, "nasformer " + " ".join(sys.argv[1:]), _console(as_json))
+    result = work(recipe, changes or [], run, shlex.join(["nasformer", *sys.argv[1:]]), _console(as_json))
     if as_json:
         _print_json(result)
 
@@ -66,7 +69,7 @@ def train(
     """Train one architecture from scratch."""
     from nasformer.commands.train import train as work
 
-    result = work(architecture, task, changes or [], run, "nasformer " + " ".join(sys.argv[1:]), _console(as_json))
+    result = work(architecture, task, changes or [], run, shlex.join(["nasformer", *sys.argv[1:]]), _console(as_json))
     if as_json:
         _print_json(result)
 
@@ -135,16 +138,16 @@ def list_command(
 def main() -> None:
     """Run a command; a wrong request exits with 2 and a failure with 1, each with one clear line."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # an interrupt comes back as a code
+        if code == _INTERRUPTED:
+            print("nasformer: stopped; go on with: nasformer resume DIR", file=sys.stderr)
+        sys.exit(code if isinstance(code, int) else 0)
     except RequestError as error:
         sys.exit(_tell(error, 2))
     except RunError as error:
         sys.exit(_tell(error, 1))
-    except KeyboardInterrupt:
-        print("stopped; go on with: nasformer resume DIR", file=sys.stderr)
-        sys.exit(130)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
+    except OSError as error:
+        sys.exit(_tell(error, 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2))
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # what the command line itself refuses
             print(f"nasformer: {error.format_message()}", file=sys.stderr)

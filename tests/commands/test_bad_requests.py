@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from nasformer import cli
+from nasformer.commands.new_run import new_run
+from nasformer.errors import RequestError
+from nasformer.recipes.named import demo
+from nasformer.recipes.recipe import override
+from nasformer.spaces.named import shrinknas_small
 
 PAIRS = [
     (f"ein Satz über Ding {n} und Ort {n % 7}", f"a sentence about thing {n} and place {n % 7}") for n in range(400)
@@ -163,3 +168,42 @@ def test_a_run_folder_is_never_overwritten(
     assert code == 2
     assert str(tmp_path) in error
     assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "precious"
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nasformer.commands.list.list_things", interrupted)
+    code, error = ask(monkeypatch, capsys, "list", "spaces")
+    assert code == 130
+    assert "nasformer resume" in error
+
+
+def test_a_late_refusal_keeps_the_work(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(RequestError), new_run(demo(), folder, "c") as run:
+        run.record("update", stage="search", update=1)
+        raise RequestError("too late")
+    assert (folder / "journal.jsonl").stat().st_size > 0
+
+
+def test_a_space_of_ones_own_comes_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(json.dumps(shrinknas_small().data()), encoding="utf-8")
+    assert override(demo(), [f"space={path}"]).open_space().size == shrinknas_small().size
+
+
+def test_search_and_controls_are_trained_alike() -> None:
+    with pytest.raises(RequestError, match="batch_tokens"):
+        override(demo(), ["strategy.training.batch_tokens=512"])
+
+
+def test_a_limit_that_a_control_cannot_meet_is_refused_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("search", "demo", "objective.max_core_parameters=60k", "controls=[sizes_only]", "task.embedded_pairs=1000")
+    code, error = ask(monkeypatch, capsys, *words, "task.vocabulary=400", "--run", str(tmp_path / "run"))
+    assert code == 2
+    assert "sizes only" in error
+    assert not (tmp_path / "run").exists()

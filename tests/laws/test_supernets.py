@@ -15,6 +15,7 @@ from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.named import shrinknas
 from nasformer.spaces.space import Space
 from nasformer.supernets.adam import SliceAdam
+from nasformer.supernets.elastic import Lender
 from nasformer.supernets.selection import Chosen, single, softmax
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.training.train import borrow
@@ -285,3 +286,21 @@ def test_a_mixed_selection_needs_no_sizes_of_operators_out_of_use(supernet: Tran
     logits = {name: torch.zeros(5, dtype=torch.float64) for name in _mixers(space) if name in code}
     model = supernet.at(softmax(code, logits))
     assert model(SOURCE, TARGET).isfinite().all()
+
+
+def test_a_slice_is_updated_as_adamw_updates_a_copy_of_it() -> None:
+    generator = torch.Generator().manual_seed(5)
+    weights = {"w": torch.randn(6, 8, generator=generator), "b": torch.randn(6, generator=generator)}
+    lender, adam = Lender(weights), SliceAdam(weights, weight_decay=0.1)
+    slices = [lender.parameter("w", torch.Size((4, 5))), lender.parameter("b", torch.Size((4,)))]
+    copies = [torch.nn.Parameter(part.detach().clone()) for part in slices]
+    plain = torch.optim.AdamW(copies, lr=0.01, betas=(0.9, 0.98), weight_decay=0.1)
+    assert not slices[0].is_contiguous()
+    for _ in range(5):
+        for part, copy in zip(slices, copies, strict=True):
+            part.grad = torch.randn(part.shape, generator=generator)
+            copy.grad = part.grad.clone()
+        adam.step(slices, 0.01)
+        plain.step()
+    for part, copy in zip(slices, copies, strict=True):
+        torch.testing.assert_close(part.detach(), copy.detach(), rtol=1e-6, atol=1e-6)

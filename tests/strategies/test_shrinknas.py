@@ -290,7 +290,7 @@ def test_spos_gets_the_same_evaluations(exploration: Exploration, rounds: int) -
     # 2,000 + 2 · 1,000 in the first round; later rounds first rank at most the 1,000 members that they sample from.
     assert ShrinkNas().evaluations() == 4_000 + 4 * 3_000
     assert ShrinkNas(shrinking="select").evaluations() == 2_000 + 4 * 1_000
-    assert ShrinkNas(shrinking="reduce").evaluations() == 2_000 + 4 * 300
+    assert ShrinkNas(shrinking="reduce").evaluations() == 2_000 + 4 * 300 + 5 * 2 * 1_000
 
 
 def test_members_survive_packing() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
 from nasformer.models.build import build
 from nasformer.models.size import core_flops, core_parameters, total_parameters
@@ -109,6 +110,8 @@ class Experiment:
         self.task = recipe.task.open(run.path / "vocabularies")
         self.settings = self.task.model_settings(recipe.dropout)
         recipe.objective.check(self.space, self.settings)
+        if "sizes_only" in recipe.controls:
+            recipe.objective.check(self._sizes_only(), self.settings)
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
@@ -172,9 +175,7 @@ class Experiment:
         if name == "random_search":
             search, stage = self._search(self.recipe.strategy, self.space, "search")
             exploration = self.recipe.strategy.exploration
-            settings = RandomSearch(
-                evaluations=self.recipe.strategy.evaluations(), validation_tokens=exploration.validation_tokens
-            )
+            settings = RandomSearch(evaluations=search.evaluations, validation_tokens=exploration.validation_tokens)
             drawn = settings.begin(self.space, self.recipe.objective, search.path, derive(self.recipe.seed, name))
             drive(drawn, self._stage("random_search_evaluations"))
             return self._fine_tuned(search, drawn.best(), name, len(drawn.ranking.scores), stage.seconds)
@@ -182,8 +183,13 @@ class Experiment:
 
     def _sizes_only(self) -> Space:
         """The space with attention as the only operator wherever operators are chosen."""
-        keep = {c.name: [c.options.index("attention")] for c in self.space.choices if c.operators}
-        return self.space.shrink(keep)
+        keep = {}
+        for choice in self.space.choices:
+            if choice.operators and choice.name.endswith(".mixer"):
+                if "attention" not in choice.options:
+                    raise RequestError(f"the control sizes_only needs attention among the options of {choice.name}")
+                keep[choice.name] = [choice.options.index("attention")]
+        return Space(self.space.shrink(keep).template, f"{self.space.name}, sizes only")
 
     def _fixed(self, name: str, found: EncoderDecoder) -> EncoderDecoder:
         if name == "retrained":
@@ -191,7 +197,7 @@ class Experiment:
         core = core_parameters(found)
         if name == "random_architecture":
             return self._random_of_size(core)
-        largest = self.space.close(lambda choice: len(choice.options) - 1)
+        largest = self.space.largest()
         operators = {
             "transformer": ("attention", 2.0),
             "light_convolution": ("light_convolution", 2.0),
@@ -222,7 +228,7 @@ class Experiment:
         self, search: ShrinkNasSearch, architecture: Any, name: str, evaluations: int, seconds: float
     ) -> dict[str, Any]:
         supernet = search.supernet
-        model = supernet.inherit(architecture)
+        model = supernet.inherit(architecture)  # on the supernet's device, where its optimiser state is
         adam = search.path.adam.inherit(supernet.sources(architecture), borrow(model))
         stage = self._stage(name)
         before = self.recipe.strategy.training.updates

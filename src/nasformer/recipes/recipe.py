@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
@@ -75,6 +76,20 @@ class Recipe(Value):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     seed: int = 1
 
+    @model_validator(mode="after")
+    def _fair(self) -> Self:
+        """Search, fine-tuning and controls are trained alike, and a correlation has something to correlate."""
+        for name in ("batch_tokens", "schedule", "weight_decay", "precision"):
+            search, tuning = getattr(self.strategy.training, name), getattr(self.fine_tune, name)
+            if search != tuning:
+                raise RequestError(
+                    f"strategy.training.{name} is {search} and fine_tune.{name} is {tuning}; controls are trained with "
+                    f"the second, so a fair comparison needs both alike: change both"
+                )
+        if self.correlation == 1:
+            raise RequestError("correlation=1 correlates nothing; expected 0 (none) or at least 2 architectures")
+        return self
+
     def open_space(self) -> Space:
         """The space, by name or as written."""
         if isinstance(self.space, EncoderDecoder):
@@ -92,7 +107,8 @@ R = TypeVar("R", Recipe, TrainRecipe)
 
 
 def override(recipe: R, changes: Sequence[str]) -> R:
-    """The recipe with `key.path=value` changes; values are read as YAML, the task's path is made absolute.
+    """The recipe with `key.path=value` changes; values are read as YAML. The task's path is made
+    absolute, and a space that is a file is read, so that the run depends on neither place.
 
     Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of range.
     """
@@ -109,9 +125,13 @@ def override(recipe: R, changes: Sequence[str]) -> R:
             if depth < len(outer):
                 place = place[part]
         try:
-            place[last] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
+            place[last] = text if isinstance(value, bool) and text not in ("true", "false") else value
         except yaml.YAMLError:
             raise RequestError(f"expected a YAML value in {change!r}") from None
+    space = data.get("space")
+    if isinstance(space, str) and Path(space).suffix in (".json", ".yaml", ".yml"):
+        data["space"] = EncoderDecoder.read_file(Path(space)).data()
     if data["task"]["path"] is not None:
         data["task"]["path"] = absolute(str(data["task"]["path"]))
     return type(recipe).read(data)

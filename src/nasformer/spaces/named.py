@@ -33,7 +33,8 @@ OPERATORS: tuple[Operator, ...] = (
     "long_short_dynamic",
 )
 KERNELS = (3, 7, 15, 31, 31, 31, 31)
-"""Kernel size by layer index (Lite Transformer's and LightConv's; our reading 2 of docs/papers/shrinknas.md)."""
+"""Kernel size by layer index, the last for all further layers (Lite Transformer's and LightConv's; our reading 2 of
+docs/papers/shrinknas.md)."""
 
 
 def mixer(operator: Operator, heads: Any, kernel: int) -> Any:
@@ -64,7 +65,9 @@ def shrinknas(
 
     def layer(index: int) -> dict[str, Any]:
         return {
-            "mixer": one_of(*(mixer(operator, one_of(*heads), kernels[index]) for operator in operators)),
+            "mixer": one_of(
+                *(mixer(operator, one_of(*heads), kernels[min(index, len(kernels) - 1)]) for operator in operators)
+            ),
             "feed_forward": FeedForward(ratio=one_of(*ratios), activation=one_of(*activations)),
         }
 
@@ -153,11 +156,14 @@ def uniform(
     """The same operator in every layer, the same width in both stacks."""
     feed_forward = FeedForward(ratio=ratio)
     encoder = tuple(
-        EncoderLayer(mixer=mixer(operator, heads, kernels[i]), feed_forward=feed_forward) for i in range(encoder_layers)
+        EncoderLayer(mixer=mixer(operator, heads, kernels[min(i, len(kernels) - 1)]), feed_forward=feed_forward)
+        for i in range(encoder_layers)
     )
     decoder = tuple(
         DecoderLayer(
-            mixer=mixer(operator, heads, kernels[i]), cross=CrossAttention(heads=heads), feed_forward=feed_forward
+            mixer=mixer(operator, heads, kernels[min(i, len(kernels) - 1)]),
+            cross=CrossAttention(heads=heads),
+            feed_forward=feed_forward,
         )
         for i in range(decoder_layers)
     )
@@ -203,10 +209,10 @@ def language_model(dim: int = 128, layers: int = 4, heads: int = 4) -> DecoderOn
 
 
 def sized(operator: Operator, ratio: float, core: int, count: Callable[[EncoderDecoder], int], **depth: Any) -> Any:
-    """The architecture of one operator whose core size is nearest to `core`.
+    """The architecture of one operator with the core size `core`, in the proportions that `ratio` asks for.
 
-    `count` measures a core size. For each dim (a multiple of 8) the feed-forward width is fitted to the size; of all
-    the dim whose width is nearest to `ratio` times the dim is taken.
+    `count` measures a core size. For each dim (a multiple of 8) the feed-forward width is fitted to the size, to the
+    nearest unit; the dim whose width comes nearest to `ratio` times the dim is taken.
     """
     best: tuple[float, Any] = (float("inf"), None)
     for dim in range(16, 1025, 8):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from random import Random
 from typing import Annotated, Any
 
@@ -43,6 +44,7 @@ class Objective(Value):
         """Whether the architecture may be sampled at all."""
         return self.penalty > 0 or self.excess(architecture, settings) <= 0
 
+    @lru_cache(maxsize=64)  # noqa: B019  (settings, a space and limits are few)
     def smallest(self, space: Space, settings: ModelSettings) -> Any:
         """A member with the least excess (and, where that ties, the fewest core parameters), by descent one choice at
         a time from every choice's first option."""
@@ -74,7 +76,7 @@ class Objective(Value):
                 f"which takes {cost:,}: {summary(smallest)}; raise the limit or choose a smaller space"
             )
 
-    def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 1000) -> Any:
+    def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 300) -> Any:
         """A member within the limits: uniform by rejection; where that finds none, a walk from the smallest member."""
         for _ in range(tries):
             member = space.sample(random)

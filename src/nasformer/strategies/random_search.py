@@ -28,12 +28,12 @@ class RandomSearch(Value):
     evaluations: Annotated[Count, Field(ge=1)] = 1000
     validation_tokens: Annotated[Count, Field(ge=16)] = 30_720
 
-    def begin(self, space: Space, objective: Objective, path: SinglePath, seed: int) -> RandomSearchSearch:
+    def begin(self, space: Space, objective: Objective, path: SinglePath, seed: int) -> RandomRanking:
         """The search under way, on the supernet of `path`, which it does not change."""
-        return RandomSearchSearch(self, space, objective, path, seed)
+        return RandomRanking(self, space, objective, path, seed)
 
 
-class RandomSearchSearch:
+class RandomRanking:
     """A random search: one ranking of members drawn at the beginning (see `Search`)."""
 
     def __init__(self, settings: RandomSearch, space: Space, objective: Objective, path: SinglePath, seed: int) -> None:

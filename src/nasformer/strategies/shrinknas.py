@@ -87,7 +87,7 @@ class ShrinkNas(Value):
         exploration = self.exploration
         members = exploration.counts()[0] if self.shrinking == "reduce" else exploration.members
         first = exploration.first_ranking + (self.rounds - 1) * min(exploration.first_ranking, members)
-        further = exploration.iterations - 1 if self.shrinking == "explore" else 0
+        further = 0 if self.shrinking == "select" else exploration.iterations - 1
         return first + self.rounds * further * exploration.members
 
     def begin(
@@ -164,7 +164,7 @@ class ShrinkNasSearch:
         events.append(self._take_ranking(self.ranking))
         self.ranking = None
         self.iteration += 1
-        last = exploration.iterations if self.settings.shrinking == "explore" else 1
+        last = 1 if self.settings.shrinking == "select" else exploration.iterations
         if self.iteration == last:
             events += self._shrink()
         return events

@@ -42,8 +42,9 @@ class SinglePath:
     """
 
     def __init__(self, supernet: TransformerSupernet, task: Task, training: Training, seed: int) -> None:
-        self.supernet, self.task, self.training, self.seed = supernet, task, training, seed
+        self.task, self.training, self.seed = task, training, seed
         self.device = fabric(training.precision)
+        self.supernet = supernet.to(self.device.device)
         self.adam = SliceAdam(supernet.weights, weight_decay=training.weight_decay)
         self.stream = task.stream(training.batch_tokens, derive(seed, "batches"))
         self.updates = 0

@@ -1,12 +1,13 @@
 """Adam with decoupled weight decay that updates exactly the slices that ran.
 
 A weight outside the slices of the architecture of this update keeps its value and its moments: neither decay nor
-momentum moves it. The bias correction counts the updates in which a weight tensor took part. The arithmetic is
-PyTorch's own functional AdamW.
+momentum moves it. The bias correction counts the updates in which a weight tensor took part. Contiguous slices take
+PyTorch's fused AdamW; slices cut in their last axis, which it cannot take, the same arithmetic over many tensors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from nasformer.supernets.elastic import leading
+
+BETAS, EPSILON = (0.9, 0.98), 1e-8
 
 
 class SliceAdam:
@@ -37,12 +40,13 @@ class SliceAdam:
         groups: dict[bool, list[Any]] = {True: [], False: []}
         for parameter in parameters:
             if parameter.grad is not None:
-                groups[parameter.is_contiguous()].append(parameter)
-        for contiguous, group in groups.items():
-            if group:
-                self._update(group, learning_rate, fused=contiguous)
+                groups[parameter.is_contiguous() and parameter.device.type == "cpu"].append(parameter)
+        if groups[True]:
+            self._fused(groups[True], learning_rate)
+        if groups[False]:
+            self._strided(groups[False], learning_rate)
 
-    def _update(self, group: list[Any], learning_rate: float, fused: bool) -> None:
+    def _fused(self, group: list[Any], learning_rate: float) -> None:
         views = [self._view(parameter) for parameter in group]
         adamw(
             [parameter.detach() for parameter in group],
@@ -51,16 +55,36 @@ class SliceAdam:
             [second for _, second in views],
             [],
             [self.updates[parameter.source] for parameter in group],
-            foreach=not fused,
-            fused=fused,
+            foreach=False,
+            fused=True,
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.98,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             lr=learning_rate,
             weight_decay=self.weight_decay,
-            eps=1e-8,
+            eps=EPSILON,
             maximize=False,
         )
+        for parameter in group:
+            parameter.grad = None
+
+    def _strided(self, group: list[Any], learning_rate: float) -> None:
+        """The same arithmetic for slices that are not contiguous, in few passes: both bias corrections are folded
+        into the step size and epsilon."""
+        values, gradients = [p.detach() for p in group], [p.grad for p in group]
+        first, second = (list(moments) for moments in zip(*map(self._view, group), strict=True))
+        roots, rates = [], []
+        for parameter in group:
+            count = self.updates[parameter.source].add_(1).item()
+            roots.append(math.sqrt(1 - BETAS[1] ** count))
+            rates.append(-learning_rate * roots[-1] / (1 - BETAS[0] ** count))
+        torch._foreach_lerp_(first, gradients, 1 - BETAS[0])
+        torch._foreach_mul_(second, BETAS[1])
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - BETAS[1])
+        divisors = torch._foreach_sqrt(second)
+        torch._foreach_add_(divisors, [EPSILON * root for root in roots])
+        torch._foreach_mul_(values, 1 - learning_rate * self.weight_decay)
+        torch._foreach_addcdiv_(values, first, divisors, rates)
         for parameter in group:
             parameter.grad = None
 

@@ -53,6 +53,12 @@ class TransformerSupernet:
         self._lender = Lender(weights)
         self._sublayers: dict[tuple[str, int, Part], Sublayer] = {}
 
+    def to(self, device: torch.device) -> TransformerSupernet:
+        """This supernet with its weights on a device; models lent before keep the old ones."""
+        self.weights = {name: weight.to(device) for name, weight in self.weights.items()}
+        self._lender, self._sublayers = Lender(self.weights), {}
+        return self
+
     def at(self, selection: Selection | Any) -> nn.Module:
         """The model that runs this selection (or architecture) on the shared weights.
 

@@ -51,8 +51,8 @@ class Training(Value):
 
 
 def fabric(precision: Precision) -> Fabric:
-    """The device (a GPU where there is one) and the precision of the work."""
-    return Fabric(accelerator="auto", devices=1, precision=precision)
+    """The device (a CUDA GPU where there is one, else the CPU) and the precision of the work."""
+    return Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1, precision=precision)
 
 
 def train(
