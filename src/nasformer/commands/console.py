@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ class ConsoleDisplay:
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
         self.bars = Progress(*columns, *times, console=console, refresh_per_second=2, disable=not console.is_terminal)
         self._stages: dict[str, TaskID] = {}
+        self._told, self._begun = 0.0, {"": 0.0}
 
     def __enter__(self) -> ConsoleDisplay:
         self.bars.start()
@@ -31,7 +33,12 @@ class ConsoleDisplay:
             for other in self._stages.values():
                 self.bars.stop_task(other)
             self._stages[stage] = self.bars.add_task(stage, total=total, text=text)
+            self._begun[stage], self._told = time.monotonic(), time.monotonic()
         self.bars.update(self._stages[stage], completed=done, total=total, text=text)
+        if not self.console.is_terminal and time.monotonic() - self._told > 60:
+            self._told = time.monotonic()
+            left = (self._told - self._begun[stage]) / max(done, 1) * (total - done)
+            self.console.print(f"{stage}: {done}/{total}, about {left / 60:.0f} min left, {text}", markup=False)
 
     def event(self, event: str, fields: dict[str, Any]) -> None:
         """Print the events that a person waits for."""

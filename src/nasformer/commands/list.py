@@ -29,7 +29,8 @@ def _spaces() -> dict[str, str]:
 
 
 def _architectures() -> dict[str, str]:
-    return {name: f"{core_parameters(build()):,} core parameters" for name, build in ARCHITECTURES.items()}
+    lines = {name: f"{core_parameters(build()):,} core parameters" for name, build in ARCHITECTURES.items()}
+    return lines | {"language-model": lines["language-model"] + "; builds and profiles, has no training task yet"}
 
 
 def _operators() -> dict[str, str]:

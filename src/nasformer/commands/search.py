@@ -60,5 +60,5 @@ def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
     if comparison is not None:
         console.print(rich_table(comparison))
         console.print(verdict(comparison))
-    console.print(f"model {run.path / 'model'}, report {page}")
+    console.print(f"model {run.path / 'model'}, report {page}", markup=False)
     return result

@@ -47,6 +47,13 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
         if row.updates and found.updates and abs(row.updates / found.updates - 1) > 0.01:
             trained, ours = amount(row.updates), amount(found.updates)
             said.append(f"{subject} was trained for {trained} updates, the found one for {ours}.")
+        if (
+            row.core_parameters
+            and found.core_parameters
+            and abs(row.core_parameters / found.core_parameters - 1) > 0.05
+        ):
+            sizes = f"{amount(row.core_parameters)} core parameters, the found one {amount(found.core_parameters)}"
+            said.append(f"{subject} has {sizes}: their difference mixes size and method.")
     said.append("An interval covers the choice of test examples, not the luck of training: compare several seeds.")
     return tuple(said)
 
