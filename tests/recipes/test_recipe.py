@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from nasformer.errors import RequestError
-from nasformer.recipes.experiment import LABELS
+from nasformer.recipes.experiment import LABELS, open_task
 from nasformer.recipes.named import RECIPES, demo, shrinknas_paper
 from nasformer.recipes.recipe import Recipe, override
+from nasformer.runs.run import Run
 from nasformer.spaces.named import SPACES
 
 
@@ -122,3 +123,27 @@ def test_a_relative_path_is_found_from_everywhere(tmp_path: Path, monkeypatch: p
     assert override(demo(), ["task.path='a.de,b.en'"]).task.path == f"{tmp_path / 'a.de'},{tmp_path / 'b.en'}"
     assert override(demo(), ["task.path=hub:one/two"]).task.path == "hub:one/two"
     assert override(demo(), []).task.path is None
+
+
+def test_a_run_knows_its_data_again(tmp_path: Path) -> None:
+    lines = [f"Satz {number}\tsentence {number}" for number in range(200)]
+    path = tmp_path / "pairs.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = override(demo(), [f"task.path={path}", "task.vocabulary=300"])
+    with Run.create(tmp_path / "run", recipe.data(), seed=1, command="c") as run:
+        open_task(recipe.task, run)
+        open_task(recipe.task, run)
+        path.write_text("\n".join(reversed(lines)) + "\n", encoding="utf-8")
+        with pytest.raises(RequestError, match="changed since this run began"):
+            open_task(recipe.task, run)
+
+
+def test_an_endless_test_sentence_is_refused(tmp_path: Path) -> None:
+    for split, count in (("train", 60), ("valid", 5), ("test", 5)):
+        for language in ("de", "en"):
+            words = [f"{language} {number}" for number in range(count)]
+            if split == "test":
+                words[3] = "lang " * 4_000
+            (tmp_path / f"{split}.{language}").write_text("\n".join(words) + "\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="pair 4 of the test split"):
+        override(demo(), [f"task.path={tmp_path}", "task.vocabulary=300"]).task.open()

@@ -31,7 +31,7 @@ from nasformer.strategies.spos import spos
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.tasks.pretrained import save_pretrained
 from nasformer.tasks.scorecard import Scorecard
-from nasformer.tasks.translation import TranslationTask
+from nasformer.tasks.translation import Translation, TranslationTask
 from nasformer.training.randomness import derive
 from nasformer.training.train import borrow, train
 
@@ -52,9 +52,23 @@ LABELS = {
 """What reports call the arms."""
 
 
+def open_task(settings: Translation, run: Run) -> TranslationTask:
+    """The task of a run; raises `RequestError` where its data are no longer what they were when the run began."""
+    task = settings.open(run.path / "vocabularies")
+    if not (run.path / "data.json").exists():
+        run.write_json("data.json", task.digests())
+    then, now = run.read_json("data.json"), task.digests()
+    if changed := [split for split in now if then.get(split) != now[split]]:
+        raise RequestError(
+            f"the {' and '.join(changed)} text at {settings.path} changed since this run began; restore it, or start a "
+            f"new run"
+        )
+    return task
+
+
 def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, Any]:
     """One architecture trained from scratch; returns (and writes) the result with its single row."""
-    task = recipe.task.open(run.path / "vocabularies")
+    task = open_task(recipe.task, run)
     settings = task.model_settings(recipe.dropout)
     model = build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
     stage = Stage(run, "found", display, recipe.checkpoint_seconds)
@@ -107,7 +121,7 @@ class Experiment:
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         self.recipe, self.run, self.display = recipe, run, display
         self.space = recipe.open_space()
-        self.task = recipe.task.open(run.path / "vocabularies")
+        self.task = open_task(recipe.task, run)
         self.settings = self.task.model_settings(recipe.dropout)
         recipe.objective.check(self.space, self.settings)
         if "sizes_only" in recipe.controls:

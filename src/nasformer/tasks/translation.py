@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,8 @@ from nasformer.tasks.embedded import embedded_text
 from nasformer.tasks.vocabulary import Vocabulary, learn
 
 EVALUATION_TOKENS = 8192
+LONGEST_SCORED = 4
+"""Validation and test sentences may have this many times `max_length` tokens."""
 
 
 class Translation(Value):
@@ -84,6 +87,22 @@ class TranslationTask:
         }
         if len(self.data["train"].usable(settings.max_length)) == 0:
             raise RequestError(f"expected training sentences of at most {settings.max_length} tokens, got none")
+
+        for split in ("valid", "test"):
+            longest = self.data[split].longest_sides
+            if len(longest) and longest.max() > LONGEST_SCORED * settings.max_length:
+                raise RequestError(
+                    f"pair {int(longest.argmax()) + 1} of the {split} split has {int(longest.max()):,} tokens on a side; "
+                    f"expected at most {LONGEST_SCORED} · max_length = {LONGEST_SCORED * settings.max_length:,}: "
+                    f"split it, or raise task.max_length"
+                )
+
+    def digests(self) -> dict[str, str]:
+        """A SHA-256 of each split's text, by which a resumed run knows its data."""
+        texts = {
+            split: "\0".join(("\n".join(lines[0]), "\n".join(lines[1]))) for split, lines in self.text.splits.items()
+        }
+        return {split: hashlib.sha256(text.encode()).hexdigest() for split, text in texts.items()}
 
     def model_settings(self, dropout: Dropout) -> ModelSettings:
         """Both vocabularies' sizes and the dropout."""
