@@ -182,9 +182,14 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_a_late_refusal_keeps_the_work(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(RequestError), new_run(demo(), folder, "c") as run:
-        run.record("update", stage="search", update=1)
-        raise RequestError("too late")
+
+    def work() -> None:
+        with new_run(demo(), folder, "c") as run:
+            run.record("update", stage="search", update=1)
+            raise RequestError("too late")
+
+    with pytest.raises(RequestError, match="too late"):
+        work()
     assert (folder / "journal.jsonl").stat().st_size > 0
 
 

@@ -89,20 +89,21 @@ class TranslationTask:
             raise RequestError(f"expected training sentences of at most {settings.max_length} tokens, got none")
 
         for split in ("valid", "test"):
-            longest = self.data[split].longest_sides
-            if len(longest) and longest.max() > LONGEST_SCORED * settings.max_length:
+            longest, most = self.data[split].longest_sides, LONGEST_SCORED * settings.max_length
+            if len(longest) and longest.max() > most:
+                row, tokens = int(longest.argmax()) + 1, int(longest.max())
                 raise RequestError(
-                    f"pair {int(longest.argmax()) + 1} of the {split} split has {int(longest.max()):,} tokens on a side; "
-                    f"expected at most {LONGEST_SCORED} · max_length = {LONGEST_SCORED * settings.max_length:,}: "
-                    f"split it, or raise task.max_length"
+                    f"pair {row} of the {split} split has {tokens:,} tokens on a side; expected at most "
+                    f"{LONGEST_SCORED} · max_length = {most:,}: split it, or raise task.max_length"
                 )
 
     def digests(self) -> dict[str, str]:
         """A SHA-256 of each split's text, by which a resumed run knows its data."""
-        texts = {
-            split: "\0".join(("\n".join(lines[0]), "\n".join(lines[1]))) for split, lines in self.text.splits.items()
-        }
-        return {split: hashlib.sha256(text.encode()).hexdigest() for split, text in texts.items()}
+        found = {}
+        for split, sides in self.text.splits.items():
+            text = "\0".join("\n".join(side) for side in sides)
+            found[split] = hashlib.sha256(text.encode()).hexdigest()
+        return found
 
     def model_settings(self, dropout: Dropout) -> ModelSettings:
         """Both vocabularies' sizes and the dropout."""
