@@ -12,3 +12,14 @@ for seed in 1 2 3; do
     --run "runs/m30k-small-$seed"
 done
 nasformer report runs/m30k-small-1 runs/m30k-small-2 runs/m30k-small-3
+nasformer search shrinknas "task.path=$DATA/multi30k-en-de" task.lowercase=true objective.max_core_parameters=1.8M \
+  dropout.residual=0.1 strategy.training.updates=600 strategy.training.batch_tokens=1024 \
+  strategy.training.schedule.warmup=120 strategy.exploration.members=32 strategy.exploration.first_ranking=64 \
+  strategy.exploration.validation_tokens=1024 strategy.divergence_members=50 strategy.divergence_tokens=128 \
+  fine_tune.updates=360 fine_tune.batch_tokens=1024 fine_tune.schedule.warmup=120 \
+  'controls=[transformer,lite_transformer]' --run runs/m30k-paper-space
+nasformer search shrinknas-small "task.path=$DATA/multi30k-en-de" task.lowercase=true \
+  objective.max_core_parameters=250k strategy.training.updates=600 strategy.training.schedule.warmup=120 \
+  fine_tune.updates=300 fine_tune.schedule.warmup=120 strategy.divergence_members=0 'controls=[transformer]' \
+  correlation=20 --run runs/m30k-correlation
+python -m benchmarks --data "$DATA/multi30k-en-de"
