@@ -140,11 +140,6 @@ class TranslationTask:
         device = next(model.parameters()).device
         return self.evaluate(model, [batch.to(device) for batch in in_order(self.data["valid"], EVALUATION_TOKENS)])
 
-    def translate(self, model: nn.Module, lines: list[str]) -> list[str]:
-        """The best translation of each line by beam search."""
-        encoded = self.source.encode(lines)
-        return self._decode(model, PairData(encoded, encoded))
-
     def quality(self, model: nn.Module, split: str) -> dict[str, Any]:
         """BLEU, chrF and loss on a split (its first `test_sentences` where that is set)."""
         count = self.settings.test_sentences or len(self.text.splits[split][1])
