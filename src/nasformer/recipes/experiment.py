@@ -24,6 +24,7 @@ from nasformer.spaces.named import sized
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import EncoderDecoder
 from nasformer.strategies.drive import drive
+from nasformer.strategies.objective import Objective
 from nasformer.strategies.random_search import RandomSearch
 from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
 from nasformer.strategies.single_path import Ranking
@@ -162,9 +163,12 @@ class Experiment:
     def _stage(self, name: str) -> Stage:
         return Stage(self.run, name, self.display, self.recipe.checkpoint_seconds)
 
-    def _search(self, strategy: ShrinkNas, space: Space, stage: str) -> tuple[ShrinkNasSearch, Stage]:
+    def _search(
+        self, strategy: ShrinkNas, space: Space, stage: str, last: Objective | None = None
+    ) -> tuple[ShrinkNasSearch, Stage]:
         supernet = TransformerSupernet(space, self.settings, seed=derive(self.recipe.seed, "supernet"))
-        search = strategy.begin(space, self.recipe.objective, self.task, supernet, derive(self.recipe.seed, "search"))
+        seed = derive(self.recipe.seed, "search")
+        search = strategy.begin(space, self.recipe.objective, self.task, supernet, seed, last)
         place = self._stage(stage)
         drive(search, place)
         return search, place
@@ -174,6 +178,9 @@ class Experiment:
         return self._fine_tuned(search, search.best(), "found", search.evaluations, stage.seconds)
 
     def _control(self, name: str, found: EncoderDecoder) -> dict[str, Any]:
+        """The row of a control. Those that search choose, in their last exploration, among architectures of the found
+        one's core size, so that no difference in quality is one in size."""
+        equal = self.recipe.objective.near(core_parameters(found))
         strategy = self.recipe.strategy.but(divergence_members=0)
         variants = {
             "spos": spos(strategy),
@@ -184,13 +191,13 @@ class Experiment:
         }
         if name in variants:
             space = self._sizes_only() if name == "sizes_only" else self.space
-            search, stage = self._search(variants[name], space, f"{name}_search")
+            search, stage = self._search(variants[name], space, f"{name}_search", equal)
             return self._fine_tuned(search, search.best(), name, search.evaluations, stage.seconds)
         if name == "random_search":
             search, stage = self._search(self.recipe.strategy, self.space, "search")
             exploration = self.recipe.strategy.exploration
             settings = RandomSearch(evaluations=search.evaluations, validation_tokens=exploration.validation_tokens)
-            drawn = settings.begin(self.space, self.recipe.objective, search.path, derive(self.recipe.seed, name))
+            drawn = settings.begin(self.space, equal, search.path, derive(self.recipe.seed, name))
             drive(drawn, self._stage("random_search_evaluations"))
             return self._fine_tuned(search, drawn.best(), name, len(drawn.ranking.scores), stage.seconds)
         return self._from_scratch(self._fixed(name, found), name)
@@ -210,7 +217,8 @@ class Experiment:
             return found
         core = core_parameters(found)
         if name == "random_architecture":
-            return self._random_of_size(core)
+            drawn = Random(derive(self.recipe.seed, "random architecture"))
+            return self.recipe.objective.near(core).sample(self.space, drawn, self.settings)
         largest = self.space.largest()
         operators = {
             "transformer": ("attention", 2.0),
@@ -226,17 +234,6 @@ class Experiment:
             encoder_layers=len(largest.encoder.layers),
             decoder_layers=max(len(largest.decoder.layers), len(found.decoder.layers)),
         )
-
-    def _random_of_size(self, core: int) -> EncoderDecoder:
-        """The first random member within 3 % of a core size (the nearest of 20,000 where none is)."""
-        random = Random(derive(self.recipe.seed, "random architecture"))
-        best = self.space.sample(random)
-        for _ in range(20_000):
-            if abs(core_parameters(best) / core - 1) <= 0.03:
-                break
-            drawn = self.space.sample(random)
-            best = min(best, drawn, key=lambda member: abs(core_parameters(member) - core))
-        return best
 
     def _fine_tuned(
         self, search: ShrinkNasSearch, architecture: Any, name: str, evaluations: int, seconds: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from random import Random
@@ -19,9 +20,11 @@ Limit = Annotated[Count, Field(ge=1)]
 
 
 class Objective(Value):
-    """Limits, all at once. Without a `penalty` an architecture over a limit is never sampled; with one it is, and
-    penalty · (largest relative excess) is added to its score in nats."""
+    """Limits, all at once: upper ones, and a lower one to compare at equal size. Without a `penalty` an architecture
+    outside a limit is never sampled; with one it is, and penalty · (largest relative excess) is added to its score in
+    nats."""
 
+    min_core_parameters: Limit | None = None
     max_core_parameters: Limit | None = None
     max_total_parameters: Limit | None = None
     max_flops: Limit | None = None
@@ -30,6 +33,7 @@ class Objective(Value):
     def costs(self, architecture: Any, settings: ModelSettings) -> dict[str, tuple[int, int]]:
         """For each limit that is set: what the architecture takes, and the limit."""
         measures: dict[str, tuple[Callable[[], int], int | None]] = {
+            "min_core_parameters": (lambda: core_parameters(architecture), self.min_core_parameters),
             "max_core_parameters": (lambda: core_parameters(architecture), self.max_core_parameters),
             "max_total_parameters": (lambda: total_parameters(architecture, settings), self.max_total_parameters),
             "max_flops": (lambda: core_flops(architecture), self.max_flops),
@@ -37,8 +41,14 @@ class Objective(Value):
         return {name: (measure(), limit) for name, (measure, limit) in measures.items() if limit is not None}
 
     def excess(self, architecture: Any, settings: ModelSettings) -> float:
-        """The largest relative excess over a limit; 0 within all."""
-        return max([0.0] + [cost / limit - 1 for cost, limit in self.costs(architecture, settings).values()])
+        """The largest relative excess over an upper limit, or lack below the lower one; 0 within all."""
+        return max([0.0, *self._excesses(architecture, settings).values()])
+
+    def _excesses(self, architecture: Any, settings: ModelSettings) -> dict[str, float]:
+        costs = self.costs(architecture, settings)
+        return {
+            name: (1 - c / limit if name.startswith("min") else c / limit - 1) for name, (c, limit) in costs.items()
+        }
 
     def allows(self, architecture: Any, settings: ModelSettings) -> bool:
         """Whether the architecture may be sampled at all."""
@@ -67,14 +77,28 @@ class Objective(Value):
         return best
 
     def check(self, space: Space, settings: ModelSettings) -> None:
-        """Raises `RequestError`, naming the smallest architecture, where no member of the space is within."""
-        smallest = self.smallest(space, settings)
-        if self.excess(smallest, settings) > 0:
-            name, (cost, limit) = max(self.costs(smallest, settings).items(), key=lambda item: item[1][0] / item[1][1])
-            raise RequestError(
-                f"objective.{name}={limit:,} is below the smallest architecture of the space {space.name!r}, "
-                f"which takes {cost:,}: {summary(smallest)}; raise the limit or choose a smaller space"
+        """Raises `RequestError`, naming the nearest architecture, where no member of the space is within."""
+        low, high = self.min_core_parameters, self.max_core_parameters
+        if low is not None and high is not None and low > high:
+            raise RequestError(f"objective.min_core_parameters={low:,} is above objective.max_core_parameters={high:,}")
+        nearest = self.smallest(space, settings)
+        if self.excess(nearest, settings) > 0:
+            excesses = self._excesses(nearest, settings)
+            name = max(excesses, key=excesses.__getitem__)
+            cost, limit = self.costs(nearest, settings)[name]
+            beyond, mend = (
+                ("above the largest", "lower the limit or choose a larger space")
+                if name.startswith("min")
+                else ("below the smallest", "raise the limit or choose a smaller space")
             )
+            raise RequestError(
+                f"objective.{name}={limit:,} is {beyond} architecture of the space {space.name!r}, "
+                f"which takes {cost:,}: {summary(nearest)}; {mend}"
+            )
+
+    def near(self, core: int, part: float = 0.03) -> Objective:
+        """These limits, and a core size within `part` of `core`."""
+        return self.but(min_core_parameters=math.ceil(core * (1 - part)), max_core_parameters=int(core * (1 + part)))
 
     def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 300) -> Any:
         """A member within the limits: uniform by rejection; where that finds none, a walk from the smallest member."""

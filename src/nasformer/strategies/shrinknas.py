@@ -91,10 +91,16 @@ class ShrinkNas(Value):
         return first + self.rounds * further * exploration.members
 
     def begin(
-        self, space: Space, objective: Objective, task: Task, supernet: TransformerSupernet, seed: int
+        self,
+        space: Space,
+        objective: Objective,
+        task: Task,
+        supernet: TransformerSupernet,
+        seed: int,
+        last: Objective | None = None,
     ) -> ShrinkNasSearch:
-        """The search under way."""
-        return ShrinkNasSearch(self, space, objective, task, supernet, seed)
+        """The search under way. `last` are other limits for the last exploration, from which the best is taken."""
+        return ShrinkNasSearch(self, space, objective, task, supernet, seed, last or objective)
 
 
 class ShrinkNasSearch:
@@ -108,8 +114,10 @@ class ShrinkNasSearch:
         task: Task,
         supernet: TransformerSupernet,
         seed: int,
+        last: Objective,
     ) -> None:
         self.settings, self.space, self.objective, self.supernet = settings, space, objective, supernet
+        self.last = last
         self.path = SinglePath(supernet, task, settings.training, seed)
         self.random = Random(derive(seed, "search"))
         self.sampler: Space | Members = space
@@ -153,11 +161,11 @@ class ShrinkNasSearch:
         if self.ranking is None:
             if self.iteration == 0:
                 events += self._divergence("before")
-                members = list(self.sampled)[-exploration.first_ranking :]
+                members = self._sampled()
             else:
                 members = self._refill(events)
             self.rankings += 1
-            self.ranking = Ranking(self.path, self.objective, members, self.rankings, exploration.validation_tokens)
+            self.ranking = Ranking(self.path, self._limits(), members, self.rankings, exploration.validation_tokens)
         self.ranking.advance()
         if not self.ranking.finished():
             return events
@@ -168,6 +176,19 @@ class ShrinkNasSearch:
         if self.iteration == last:
             events += self._shrink()
         return events
+
+    def _limits(self) -> Objective:
+        """What holds in the exploration of this round."""
+        return self.last if self.round == self.settings.rounds - 1 else self.objective
+
+    def _sampled(self) -> list[Any]:
+        """What is ranked first: the most recently sampled; where other limits hold, those within, refilled."""
+        exploration, limits, settings = self.settings.exploration, self._limits(), self.supernet.settings
+        if limits == self.objective:
+            return list(self.sampled)[-exploration.first_ranking :]
+        within = [member for member in self.sampled if limits.allows(member, settings)][-exploration.first_ranking :]
+        fresh = [limits.sample(self.space, self.random, settings) for _ in range(exploration.members - len(within))]
+        return within + fresh
 
     def _take_ranking(self, ranking: Ranking) -> tuple[str, dict[str, Any]]:
         before = {member: score for score, member in self.ranked} if self.iteration else {}
@@ -200,7 +221,7 @@ class ShrinkNasSearch:
             crosses=crosses,
             rate=self.settings.exploration.mutation_rate,
             space=self.space,
-            objective=self.objective,
+            objective=self._limits(),
             settings=self.supernet.settings,
             random=self.random,
         )
@@ -265,7 +286,7 @@ class ShrinkNasSearch:
         if (under_way := state["ranking"]) is not None:
             members = [unpacked(self.space, answers) for answers in under_way["members"]]
             tokens = self.settings.exploration.validation_tokens
-            self.ranking = Ranking(self.path, self.objective, members, under_way["number"], tokens)
+            self.ranking = Ranking(self.path, self._limits(), members, under_way["number"], tokens)
             self.ranking.scores = list(under_way["scores"])
 
 
