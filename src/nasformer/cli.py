@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shlex
 import sys
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from nasformer.errors import RequestError, RunError
+from nasformer.runs.files import is_full_disk
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,8 +147,10 @@ def main() -> None:
     except RunError as error:
         sys.exit(_tell(error, 1))
     except OSError as error:
-        sys.exit(_tell(error, 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2))
+        sys.exit(_tell(error, 1 if is_full_disk(error) else 2))
     except Exception as error:
+        if is_full_disk(error):  # from a library that raises no OSError
+            sys.exit(_tell(error, 1))
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # what the command line itself refuses
             print(f"nasformer: {error.format_message()}", file=sys.stderr)
             sys.exit(2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -191,6 +193,34 @@ def test_a_late_refusal_keeps_the_work(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="too late"):
         work()
     assert (folder / "journal.jsonl").stat().st_size > 0
+
+
+def test_knowing_the_task_is_no_work_yet(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def work() -> None:
+        with new_run(demo(), folder, "c") as run:
+            run.record("task", name="translation")
+            raise RequestError("too long")
+
+    with pytest.raises(RequestError, match="too long"):
+        work()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), Exception("(os error 28)")])
+def test_a_full_disk_is_no_wrong_request(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise error if isinstance(error, OSError) else Exception(f"{os.strerror(errno.ENOSPC)} {error}")
+
+    monkeypatch.setattr("nasformer.commands.list.list_things", full)
+    code, said = ask(monkeypatch, capsys, "list", "spaces")
+    assert code == 1
+    assert said.startswith("nasformer: ")
+    assert os.strerror(errno.ENOSPC) in said
+    assert "\n" not in said
 
 
 def test_a_space_of_ones_own_comes_from_a_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from nasformer.errors import RequestError
 from nasformer.spaces.open import is_open
-from nasformer.spaces.space import Answer, Choice, Space, space_from_data
+from nasformer.spaces.space import Answer, Choice, Space
 from nasformer.spaces.value import Value
 
 ENUMERABLE = 3_000
@@ -43,7 +43,7 @@ def print_stream(folder: str, module: str, name: str) -> None:
     """In a process of its own: the stream of the space on standard input, as JSON."""
     sys.path.insert(0, folder)
     family = getattr(importlib.import_module(module), name)
-    print(json.dumps(stream(space_from_data(json.load(sys.stdin), family), 7)))
+    print(json.dumps(stream(Space(family.read(json.load(sys.stdin))), 7)))
 
 
 def check_conditions(choices: Mapping[str, Choice], code: Mapping[str, Answer]) -> None:
@@ -139,7 +139,7 @@ class SpaceLaw:
             path = tmp_path / f"{number}.{suffix}"
             path.write_text(text, encoding="utf-8")
             assert type(value).read_file(path) == value
-        again = space_from_data(space.data(), type(space.template))
+        again = Space(type(space.template).read(json.loads(json.dumps(space.data()))))
         assert (again.template, again.choices, again.size) == (space.template, space.choices, space.size)
 
     def test_small_spaces_enumerate_to_their_size(self, space: Space) -> None:

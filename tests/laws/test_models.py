@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.models.build import build
-from nasformer.models.transformer import PAD, DecoderOnlyModel, EncoderDecoderModel, ModelSettings
+from nasformer.models.network import SequenceToSequence
+from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.operator import reorder
-from nasformer.spaces.named import shrinknas
+from nasformer.spaces.named import dartsformer, node_operators, shrinknas
+from nasformer.spaces.reversible import ReversibleDecoderOnly, ReversibleLayer, ReversibleStack
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import (
     Attention,
@@ -32,14 +34,23 @@ SETTINGS = ModelSettings(source_vocabulary=30, target_vocabulary=25, dropout=NON
 SPACE = shrinknas(dims=(16, 24, 32), encoder_layers=3, decoder_layers=(1, 2, 3), kernels=(3, 5, 7))
 
 
-def _members(norm: Any) -> list[Any]:
-    space = Space(SPACE.template.but(norm=norm))
+REVERSIBLE = {
+    splits: dartsformer(dim=24, embedding_dim=8, splits=splits, searched=1, depth=2, heads=2) for splits in (2, 3)
+}
+
+
+def _members(space: Space) -> list[Any]:
     random = Random(2)
     ends = [space.close(lambda choice, end=end: range(len(choice.options))[end]) for end in (0, -1)]
     return ends + [space.sample(random) for _ in range(5)]
 
 
-MEMBERS = _members("post") + _members("pre")
+MEMBERS = [
+    *_members(Space(SPACE.template.but(norm="post"))),
+    *_members(Space(SPACE.template.but(norm="pre"))),
+    *_members(REVERSIBLE[2]),
+    *_members(Space(REVERSIBLE[3].template.but(pooling="mean", final_norm=False))),
+]
 
 
 def tokens(rows: int, time: int, vocabulary: int, seed: int = 0) -> Tensor:
@@ -90,7 +101,7 @@ def test_weights_follow_from_the_seed_and_leave_the_global_generator_alone() -> 
 
 @pytest.mark.parametrize("architecture", MEMBERS, ids=range(len(MEMBERS)))
 def test_an_encoder_decoder_is_causal_and_ignores_padding(architecture: Any) -> None:
-    model: EncoderDecoderModel = randomised(build(architecture, SETTINGS, seed=1))
+    model: Any = randomised(build(architecture, SETTINGS, seed=1))
     source, target = tokens(2, 7, 30), tokens(2, 6, 25, seed=1)
     plain = model(source, target)
     changed = target.clone()
@@ -106,7 +117,7 @@ def test_an_encoder_decoder_is_causal_and_ignores_padding(architecture: Any) -> 
 
 @pytest.mark.parametrize("architecture", MEMBERS[::3], ids=range(len(MEMBERS[::3])))
 def test_an_encoder_decoder_decodes_step_by_step(architecture: Any) -> None:
-    model: EncoderDecoderModel = randomised(build(architecture, SETTINGS, seed=1))
+    model: SequenceToSequence = randomised(build(architecture, SETTINGS, seed=1))
     source, target = F.pad(tokens(2, 7, 30), (1, 2), value=PAD), tokens(2, 8, 25, seed=1)
     target[0, :2] = PAD
     memory = model.encode(source)
@@ -117,7 +128,16 @@ def test_an_encoder_decoder_decodes_step_by_step(architecture: Any) -> None:
     assert close(torch.cat(steps, dim=1)[real], whole[real])
 
 
-def _language_model(norm: Any) -> DecoderOnlyModel:
+def _reversible_language_model() -> ReversibleDecoderOnly:
+    operators = node_operators(heads=2, cross=False)
+    layers = tuple(ReversibleLayer(nodes=operators[i : i + 3]) for i in (0, 3, 6, 9))
+    layers += (ReversibleLayer(nodes=(operators[-1], *operators[1:3])),)
+    return ReversibleDecoderOnly(embedding_dim=8, decoder=ReversibleStack(dim=24, layers=layers, repeats=2))
+
+
+def _language_model(norm: Any) -> Any:
+    if norm == "reversible":
+        return randomised(build(_reversible_language_model(), SETTINGS, seed=1))
     mixers = [
         Attention(heads=2),
         LightConvolution(heads=2, kernel=5),
@@ -130,7 +150,7 @@ def _language_model(norm: Any) -> DecoderOnlyModel:
     return randomised(build(architecture, SETTINGS, seed=1))
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("norm", ["pre", "post", "reversible"])
 def test_a_language_model_is_causal(norm: str) -> None:
     model, text = _language_model(norm), tokens(2, 9, 25)
     plain = model(text)
@@ -141,7 +161,7 @@ def test_a_language_model_is_causal(norm: str) -> None:
     assert not close(model(changed)[:, 5], plain[:, 5])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("norm", ["pre", "post", "reversible"])
 def test_a_language_model_decodes_step_by_step(norm: str) -> None:
     model, text = _language_model(norm), tokens(3, 9, 25)
     text[0, :4] = PAD
@@ -152,8 +172,9 @@ def test_a_language_model_decodes_step_by_step(norm: str) -> None:
         assert close(torch.cat(parts, dim=1)[real], whole[real])
 
 
-def test_beams_of_a_language_model_change_places() -> None:
-    model, text = _language_model("pre"), tokens(3, 7, 25)
+@pytest.mark.parametrize("norm", ["pre", "reversible"])
+def test_beams_of_a_language_model_change_places(norm: str) -> None:
+    model, text = _language_model(norm), tokens(3, 7, 25)
     cache: dict[str, Any] = {}
     model.decode(text[:, :4], cache)
     rows = torch.tensor([2, 0, 0])
@@ -162,9 +183,24 @@ def test_beams_of_a_language_model_change_places() -> None:
     assert close(model.decode(text[:, 4:], cache), model.decode(moved)[:, 4:])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("norm", ["pre", "post", "reversible"])
 def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
     model, text = _language_model(norm), tokens(2, 6, 25)
     plain = model(text)
     for left, right in ((3, 0), (0, 3), (2, 2)):
         assert close(model(F.pad(text, (left, right), value=PAD))[:, left : left + 6], plain)
+
+
+def test_one_step_lowers_the_loss_of_a_reversible_language_model() -> None:
+    model: Any = build(_reversible_language_model(), SETTINGS, seed=1).train()
+    model.backward = "rebuilt"
+    text = tokens(4, 9, 25)
+
+    def loss() -> Tensor:
+        return F.cross_entropy(model(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())
+
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    before = loss()
+    before.backward()
+    adam.step()
+    assert float(loss().detach()) < float(before.detach())

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from space_law import SpaceLaw, check_conditions
 
 from nasformer.errors import RequestError
-from nasformer.spaces.named import ARCHITECTURES, SPACES, hat, shrinknas, shrinknas_small
+from nasformer.spaces.families import read_architecture
+from nasformer.spaces.named import ARCHITECTURES, SPACES, dartsformer, hat, shrinknas, shrinknas_small
 from nasformer.spaces.open import first_of, one_of, some_of
 from nasformer.spaces.space import Members, Space
-from nasformer.spaces.transformer import EncoderDecoder, read_architecture
+from nasformer.spaces.transformer import EncoderDecoder
 from nasformer.spaces.value import Value
 
 
@@ -89,7 +90,10 @@ class TestSingle(SpaceLaw):
 class TestNamed(SpaceLaw):
     """The spaces of the papers."""
 
-    @pytest.fixture(params=["shrinknas", "shrinknas-small", "hat", "sizes-only-small"])
+    @pytest.fixture(
+        params=["shrinknas", "shrinknas-small", "hat", "sizes-only-small", "dartsformer", "dartsformer-small",
+                "darts-transformer-small"]
+    )  # fmt: skip
     def space(self, request: pytest.FixtureRequest) -> Space:
         return SPACES[request.param]()
 
@@ -100,8 +104,10 @@ class TestNamed(SpaceLaw):
         (shrinknas(), 118813316747160709419660000000, 711559752519106944000000000000),
         (hat(), 4 * 6**6 * sum(36**depth for depth in range(1, 7)), 2437438960041984),
         (shrinknas_small(), 9 * 90**3 * (540 + 540**2 + 540**3), 9 * 3 * 90**3 * 540**3),
+        (dartsformer(), 1_097_199_376, 13**4 * 14**4),
+        (dartsformer(searched=1), 33_124, 33_124),
     ],
-    ids=["shrinknas", "hat", "shrinknas-small"],
+    ids=["shrinknas", "hat", "shrinknas-small", "dartsformer", "dartsformer-1"],
 )
 def test_exact_sizes(space: Space, size: int, encoded: int) -> None:
     assert space.size == size
@@ -260,7 +266,7 @@ def test_marks_are_checked_at_birth() -> None:
         lambda: first_of((), (1,)),
         lambda: first_of((0,), (1,)),
         lambda: first_of((1, 1), (1,)),
-        lambda: Space(Tree(child=one_of(leaf("a", 1), leaf("a", 2)))),
+        lambda: Space(Tree(child=one_of(leaf("a", one_of(1, 2)), leaf("a", one_of(3, 4))))),
     ):
         with pytest.raises(RequestError, match="expect"):
             wrong()

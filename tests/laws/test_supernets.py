@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nasformer.models.transformer import EncoderDecoderModel, ModelSettings
+from nasformer.models.build import FAMILIES
+from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
-from nasformer.spaces.named import shrinknas
+from nasformer.spaces.named import dartsformer, shrinknas
 from nasformer.spaces.space import Space
 from nasformer.supernets.adam import SliceAdam
 from nasformer.supernets.elastic import Lender
+from nasformer.supernets.reversible import ReversibleSupernet
 from nasformer.supernets.selection import Chosen, single, softmax
+from nasformer.supernets.supernet import Supernet
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.training.train import borrow
 
@@ -41,14 +44,28 @@ SOURCE, TARGET = _tokens(1, 6, 12), _tokens(2, 5, 11)
 @pytest.fixture(params=["post", "pre"])
 def supernet(request: pytest.FixtureRequest) -> TransformerSupernet:
     """A supernet in float64 whose every weight, biases and norms included, is random."""
-    space = _space(request.param)
-    drawn = TransformerSupernet(space, SETTINGS, seed=1)
+    return randomised(TransformerSupernet, _space(request.param))
+
+
+@pytest.fixture(params=["post", "pre", "reversible"])
+def any_supernet(request: pytest.FixtureRequest) -> Supernet:
+    """Such a supernet of any family; the reversible one rebuilds activations, option by option."""
+    if request.param == "reversible":
+        return randomised(
+            ReversibleSupernet, dartsformer(dim=24, embedding_dim=8, splits=2, searched=2, depth=4, heads=2)
+        )
+    return randomised(TransformerSupernet, _space(request.param))
+
+
+def randomised(family: Any, space: Space) -> Any:
+    """A supernet of this family in float64 with random weights."""
+    drawn = family(space, SETTINGS, seed=1)
     generator = torch.Generator().manual_seed(5)
     weights = {
         name: weight.double() + 0.2 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
         for name, weight in drawn.weights.items()
     }
-    return TransformerSupernet(space, SETTINGS, seed=1, weights=weights)
+    return family(space, SETTINGS, seed=1, weights=weights)
 
 
 def members(space: Space, count: int, seed: int = 0) -> list[Any]:
@@ -67,50 +84,50 @@ def backward(model: nn.Module) -> Tensor:
     return loss.detach()
 
 
-def test_what_is_lent_is_what_is_inherited(supernet: TransformerSupernet) -> None:
-    for member in members(supernet.space, 30):
-        lent, own = supernet.at(member).eval(), supernet.inherit(member).eval()
+def test_what_is_lent_is_what_is_inherited(any_supernet: Supernet) -> None:
+    for member in members(any_supernet.space, 30):
+        lent, own = any_supernet.at(member).eval(), any_supernet.inherit(member).eval()
         assert torch.allclose(lent(SOURCE, TARGET), own(SOURCE, TARGET), rtol=0, atol=1e-9)
         assert {name: p.shape for name, p in lent.named_parameters()} == {n: p.shape for n, p in own.named_parameters()}
-        assert isinstance(own, EncoderDecoderModel)
+        assert type(own) is FAMILIES[member.family].network
 
 
-def test_an_inherited_model_is_a_copy(supernet: TransformerSupernet) -> None:
-    member = members(supernet.space, 3)[2]
-    before = {name: weight.clone() for name, weight in supernet.weights.items()}
-    for parameter in supernet.inherit(member).parameters():
+def test_an_inherited_model_is_a_copy(any_supernet: Supernet) -> None:
+    member = members(any_supernet.space, 3)[2]
+    before = {name: weight.clone() for name, weight in any_supernet.weights.items()}
+    for parameter in any_supernet.inherit(member).parameters():
         parameter.data.add_(1.0)
-    assert all(torch.equal(before[name], weight) for name, weight in supernet.weights.items())
-    for parameter in supernet.at(member).parameters():
+    assert all(torch.equal(before[name], weight) for name, weight in any_supernet.weights.items())
+    for parameter in any_supernet.at(member).parameters():
         parameter.data.add_(1.0)
-    assert not all(torch.equal(before[name], weight) for name, weight in supernet.weights.items())
+    assert not all(torch.equal(before[name], weight) for name, weight in any_supernet.weights.items())
 
 
-def test_two_architectures_do_not_disturb_each_other(supernet: TransformerSupernet) -> None:
-    first, second = members(supernet.space, 4)[2:]
-    alone = supernet.at(first).eval()
+def test_two_architectures_do_not_disturb_each_other(any_supernet: Supernet) -> None:
+    first, second = members(any_supernet.space, 4)[2:]
+    alone = any_supernet.at(first).eval()
     expected = alone(SOURCE, TARGET)
-    one, two = supernet.at(first).train(), supernet.at(second).eval()
+    one, two = any_supernet.at(first).train(), any_supernet.at(second).eval()
     assert one.training
     assert all(part.training for part in one.modules())
     assert not any(part.training for part in two.modules())
     again = one(SOURCE, TARGET)
     two(SOURCE, TARGET)
-    again_two = supernet.at(second).train()
+    again_two = any_supernet.at(second).train()
     assert torch.equal(again, expected)
     again.sum().backward()
     gradients = {name: parameter.grad.clone() for name, parameter in one.named_parameters()}
     for parameter in one.parameters():
         parameter.grad = None
-    fresh = supernet.at(first)
+    fresh = any_supernet.at(first)
     fresh(SOURCE, TARGET).sum().backward()
     assert all(torch.equal(gradients[name], parameter.grad) for name, parameter in fresh.named_parameters())
-    assert torch.equal(again_two(SOURCE, TARGET), supernet.at(second)(SOURCE, TARGET))
+    assert torch.equal(again_two(SOURCE, TARGET), any_supernet.at(second)(SOURCE, TARGET))
 
 
-def test_gradients_are_those_of_the_inherited_model(supernet: TransformerSupernet) -> None:
-    for member in members(supernet.space, 5):
-        lent, own = supernet.at(member), supernet.inherit(member)
+def test_gradients_are_those_of_the_inherited_model(any_supernet: Supernet) -> None:
+    for member in members(any_supernet.space, 5):
+        lent, own = any_supernet.at(member), any_supernet.inherit(member)
         for model in (lent, own):
             backward(model)
         theirs = dict(own.named_parameters())
@@ -149,7 +166,6 @@ def test_every_shared_weight_is_used_and_all_of_it() -> None:
             old = reached.get(parameter.source, parameter.shape)
             reached[parameter.source] = tuple(map(max, old, parameter.shape))
     assert reached == {name: tuple(weight.shape) for name, weight in supernet.weights.items()}
-    assert supernet.parameter_count == sum(weight.numel() for weight in supernet.weights.values())
 
 
 def test_operators_share_nothing_and_sizes_share_leading_slices(supernet: TransformerSupernet) -> None:

@@ -28,6 +28,10 @@ def test_the_values_are_sacrebleus() -> None:
     for part in ("nrefs:1", "bs:200", "seed:12345", "case:mixed", "tok:13a"):
         assert part in quality.bleu_signature
     assert "nc:6" in quality.chrf_signature
+    data = quality.data()
+    assert data["bleu"] == {"value": quality.bleu.value, "low": quality.bleu.low, "high": quality.bleu.high,
+                            "signature": quality.bleu_signature}  # fmt: skip
+    assert list(data) == ["bleu", "chrf", "bleu_lowercase", "bleu_lowercase_compound"]
 
 
 def test_intervals_follow_the_seed_and_not_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from nasformer.report.gather import (
 from nasformer.report.table import amount, cells, header, limit_text, markdown_table, rich_table
 from nasformer.report.values import Divergence, Measured
 from nasformer.report.verdict import notes, verdict
+from nasformer.tasks.scorecard import Scorecard
 
 
 def update(number: int, loss: float | None, stage: str = "search") -> dict[str, Any]:
@@ -132,7 +133,10 @@ def test_the_table_marks_the_found_and_what_is_above_the_limit() -> None:
 
 
 def test_other_tasks_show_their_own_quality() -> None:
-    card = {"bits_per_byte": {"value": 1.234, "low": 1.2, "high": 1.27}, "loss": 2.5}
+    cost = dict.fromkeys(("core_parameters", "total_parameters", "flops", "updates", "evaluations"), 5)
+    quality = {"split": "test", "bits_per_byte": {"value": 1.234, "low": 1.2, "high": 1.27}, "loss": 2.5}
+    card = Scorecard(quality=quality, **cost, seconds=1.0).data()
+    assert card == quality | cost | {"seconds": 1.0}
     rows = [{"name": name, "scorecard": card} for name in ("found", "transformer")]
     comparison = read_comparison({"rows": rows})
     assert [quality.name for quality in comparison.qualities] == ["bits_per_byte", "loss"]

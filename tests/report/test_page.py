@@ -23,7 +23,7 @@ def test_a_finished_run_is_told_whole(run_folder: Path) -> None:
     assert "Unfinished" not in text
     assert text.count("<svg ") == 6
     assert "Kendall correlation" in text
-    assert not (run_folder / "report.html.part").exists()
+    assert not list(run_folder.glob(".tmp-*"))
 
 
 def test_the_page_loads_nothing_and_escapes_what_it_is_given(run_folder: Path) -> None:
@@ -57,12 +57,13 @@ def test_no_run_no_page(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_seeds_of_one_recipe_are_averaged(tmp_path: Path) -> None:
+def test_seeds_of_one_recipe_are_averaged_with_their_intervals(tmp_path: Path) -> None:
     rows = [row("found", "Found", 34.1, 1_700_000), row("transformer", "Transformer", 31.2, 1_790_000)]
     folders = [write_run(tmp_path / "a", 0), write_run(tmp_path / "b", 1, rows=rows)]
     table = compare(folders)
-    assert "**shrinknas**: 2 runs (a, b), seeds 0, 1" in table
-    assert "| ShrinkNAS (found) | 2 | 1.70 M | 33.1 ± 1.4 | 54.2 | +2.4 ± 0.7 |" in table
+    assert "**shrinknas**: 2 runs (a, b), seeds 0, 1; ± is the 95 % Student interval over seeds" in table
+    # The t quantile of one degree of freedom is 12.706: 12.706 · √2 / √2 and 12.706 · √0.5 / √2.
+    assert "| ShrinkNAS (found) | 2 | 1.70 M | 33.1 ± 12.7 | 54.2 | +2.4 ± 6.4 |" in table
     assert "| Lite Transformer | 1 | 1.76 M | 31.0 | – | +0.8 |" in table
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nasformer.errors import RunError
-from nasformer.runs import checkpoints, files
+from nasformer.runs import files
 from nasformer.runs.checkpoints import newest, save
 
 
@@ -131,7 +131,7 @@ def test_saving_the_same_step_again_never_leaves_none(
             raise KeyboardInterrupt
         rename(old, new)
 
-    monkeypatch.setattr(checkpoints.os, "rename", killed)
+    monkeypatch.setattr(files.os, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 4, {"weight": torch.zeros(1)}, {"second": True})
     monkeypatch.undo()

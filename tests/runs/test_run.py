@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from nasformer.errors import RequestError, RunError
 from nasformer.measures.statistics import Interval
@@ -223,6 +225,43 @@ def test_a_full_disk_is_one_clear_error_and_harms_nothing(
         assert sorted(path.name for path in run.path.iterdir()) == before
         run.record("third")
         assert [event["event"] for event in run.events()] == ["first", "third"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),  # tokenizers
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")]),
+        KeyboardInterrupt(),
+        ValueError("something else"),
+    ],
+)
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path, error: BaseException) -> None:
+    full = not isinstance(error, KeyboardInterrupt | ValueError)
+
+    def write_half(run: Run) -> None:
+        with run.write_folder("model") as folder:
+            (folder / "config.json").write_text("half")
+            raise error
+
+    with make(tmp_path / "run") as run:
+        for before in ([], ["config.json"]):
+            with pytest.raises(RunError if full else type(error)) as caught:
+                write_half(run)
+            assert not full or str(caught.value) == (
+                f"disk full while writing {run.path / 'model'}; the run is safe, free some space and "
+                f"`nasformer resume {run.path}`"
+            )
+            assert [path.name for path in (run.path / "model").glob("*")] == before
+            assert not list(run.path.glob(".tmp-*"))
+            with run.write_folder("model") as folder:
+                assert (run.path / "model").exists() == bool(before)
+                (folder / "config.json").write_text(f"whole {before}")
+            assert (run.path / "model" / "config.json").read_text() == f"whole {before}"
+        assert {path.name for path in run.path.iterdir() if path.is_dir()} == {"model"}
 
 
 def test_forgetting_a_stage_leaves_other_stages_alone(tmp_path: Path) -> None:

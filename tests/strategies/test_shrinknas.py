@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from sealed import Sealed
 from torch import Tensor, nn
 
 from nasformer.errors import RequestError
@@ -48,34 +48,10 @@ STRATEGY = ShrinkNas(
 )
 
 
-class Sealed:
-    """A task whose test split cannot be read."""
-
-    def __init__(self, task: TranslationTask) -> None:
-        self._task = TranslationTask.__new__(TranslationTask)
-        self._task.__dict__ = dict(task.__dict__)
-        self._task.data = _Closed(task.data)
-        self._task.text = replace(task.text, splits=_Closed(task.text.splits))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def quality(self, model: nn.Module, split: str) -> Any:
-        """Refused on the test split."""
-        assert split != "test", "the test split was read"
-        return self._task.quality(model, split)
-
-
-class _Closed(dict):
-    def __getitem__(self, key: str) -> Any:
-        assert key != "test", "the test split was read"
-        return super().__getitem__(key)
-
-
-def begin(task: Any, seed: int = 1, strategy: ShrinkNas = STRATEGY, objective: Objective | None = None) -> Any:
+def begin(task: Any, seed: int = 1, strategy: ShrinkNas = STRATEGY, last: Objective | None = None) -> Any:
     """A search on its own supernet."""
     supernet = TransformerSupernet(SPACE, task.model_settings(Dropout()), seed=seed)
-    return strategy.begin(SPACE, objective or Objective(), task, supernet, seed)
+    return strategy.begin(SPACE, Objective(), task, supernet, seed, last)
 
 
 def snapshot(search: ShrinkNasSearch) -> tuple[dict[str, Tensor], str]:
@@ -200,6 +176,53 @@ def test_a_driven_search_is_resumed_from_its_run(tiny_task: TranslationTask, tmp
     assert journal(tmp_path / "whole") == journal(tmp_path / "stopped")
 
 
+def _near(member: Any, core: int) -> bool:
+    return abs(core_parameters(member) / core - 1) <= 0.03
+
+
+def test_the_last_exploration_alone_is_held_to_the_size_of_another(tiny_task: TranslationTask) -> None:
+    core = sorted(core_parameters(SPACE.sample(Random(number))) for number in range(41))[20]
+    search = begin(tiny_task, last=Objective().near(core))
+    plain = begin(tiny_task)
+    ranked: dict[int, list[Any]] = {1: [], 2: []}
+    while not search.finished():
+        events = search.step().events
+        if search.round == 0:
+            assert [json.dumps(event) for event in events] == [json.dumps(event) for event in plain.step().events]
+        for name, fields in events:
+            if name == "exploration":
+                ranked[fields["round"]] += [member for _, member in search.ranked]
+                assert len(search.ranked) == fields["members"] >= 4
+    assert len(ranked[2]) == 2 * STRATEGY.exploration.members
+    assert all(_near(member, core) for member in ranked[2])
+    assert not all(_near(member, core) for member in ranked[1])
+    assert search.best() in ranked[2]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_search_held_to_a_size_goes_on_to_the_bit(tiny_task: TranslationTask) -> None:
+    strategy = STRATEGY.but(training=STRATEGY.training.but(updates=24), divergence_members=0)
+    plain = begin(tiny_task, strategy=strategy)
+    while plain.path.updates < 24:
+        plain.step()
+    oldest = next(iter(plain.sampled))  # sampled too long ago to be ranked first
+    assert oldest not in list(plain.sampled)[-strategy.exploration.first_ranking :]
+    last = Objective().near(core_parameters(oldest))
+    search = begin(tiny_task, strategy=strategy, last=last)
+    saved, events = [], []
+    while not search.finished():
+        if search.round == 1 and (search.path.updates in (17, 24)):
+            saved.append((snapshot(search), len(events)))
+        events += [json.dumps(event) for event in search.step().events]
+    end = snapshot(search)
+    assert len(saved) > 8
+    for (tensors, state), seen in [*saved[:4], saved[-2]]:
+        again = begin(tiny_task, strategy=strategy, last=last)
+        again.load(tensors, json.loads(state))
+        assert to_the_end(again) == events[seen:]
+        assert equal(snapshot(again), end)
+
+
 def _breed(
     parents: list[Any], objective: Objective, space: Space, seed: int = 0, **counts: Any
 ) -> tuple[list[Any], int]:
@@ -317,11 +340,56 @@ def test_a_limit_below_the_smallest_is_refused_with_its_size() -> None:
         Objective(max_core_parameters=740_881).check(shrinknas(), SETTINGS)
 
 
-def test_the_smallest_is_the_smallest() -> None:
-    few = shrinknas(
+def test_a_limit_above_the_largest_is_refused_with_its_size() -> None:
+    sizes = [core_parameters(member) for member in _few().members()]
+    Objective(min_core_parameters=max(sizes)).check(_few(), SETTINGS)
+    with pytest.raises(RequestError, match=rf"min_core_parameters={max(sizes) + 1:,} is above the largest .*lower"):
+        Objective(min_core_parameters=max(sizes) + 1).check(_few(), SETTINGS)
+    with pytest.raises(RequestError, match=r"min_core_parameters=5,001 is above .*max_core_parameters=5,000"):
+        Objective(min_core_parameters=5_001, max_core_parameters=5_000).check(_few(), SETTINGS)
+
+
+def test_a_lower_limit_holds_and_a_lack_is_an_excess() -> None:
+    space, random = shrinknas_small(), Random(4)
+    objective = Objective(min_core_parameters=250_000)
+    members = [space.sample(random) for _ in range(40)]
+    for member in members:
+        size = core_parameters(member)
+        assert objective.allows(member, SETTINGS) == (size >= 250_000)
+        assert objective.excess(member, SETTINGS) == pytest.approx(max(0.0, 1 - size / 250_000))
+    assert len({objective.allows(member, SETTINGS) for member in members}) == 2
+    assert all(core_parameters(objective.sample(space, random, SETTINGS, tries=1)) >= 250_000 for _ in range(10))
+    children, _ = breed([m for m in members if objective.allows(m, SETTINGS)], mutants=8, crosses=8, rate=0.4,
+                        space=space, objective=objective, settings=SETTINGS, random=random)  # fmt: skip
+    assert children
+    assert all(core_parameters(child) >= 250_000 for child in children)
+
+
+def test_near_is_a_band_around_a_size_and_keeps_the_other_limits() -> None:
+    near = Objective(max_core_parameters=999, max_flops=7, max_total_parameters=8).near(10_050)
+    assert near == Objective(
+        min_core_parameters=9_749, max_core_parameters=10_351, max_flops=7, max_total_parameters=8
+    )  # 9,748.5 and 10,351.5: rounded into the band
+    space, random = shrinknas_small(), Random(5)
+    core = core_parameters(space.sample(random))
+    for part in (0.03, 0.01):
+        band = Objective().near(core, part)
+        band.check(space, SETTINGS)
+        drawn = [band.sample(space, random, SETTINGS, tries=3) for _ in range(6)]
+        assert all(abs(core_parameters(member) / core - 1) <= part for member in drawn)
+        assert all(member in space for member in drawn)
+        assert len(set(drawn)) > 1
+
+
+def _few() -> Space:
+    return shrinknas(
         dims=(8, 16), encoder_layers=3, decoder_layers=(1, 2), kernels=(3, 5, 7), heads=(2,), ratios=(1.0,),
         operators=("attention", "long_short_light"), activations=("relu",), spans=(1, 2),
     )  # fmt: skip
+
+
+def test_the_smallest_is_the_smallest() -> None:
+    few = _few()
     least = min(map(core_parameters, few.members()))
     assert core_parameters(Objective().smallest(few, SETTINGS)) == least
     found = Objective(max_flops=1).smallest(few, SETTINGS)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny import TINY
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, modeling_utils
 
 from nasformer import cli
 from nasformer.models.pretrained import beam_search
+from nasformer.runs import files
 from nasformer.runs import run as run_module
 from nasformer.tasks.pretrained import load_pretrained
+from nasformer.tasks.vocabulary import Vocabulary
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -55,6 +60,9 @@ def test_the_run_remembers_everything(finished: Path) -> None:
     stages = {event["stage"] for event in journal(finished) if event["event"] == "update"}
     assert stages == {"search", "found", "random_search", "transformer"}
     assert "<svg" in (finished / "report.html").read_text(encoding="utf-8")
+    first = journal(finished)[0]
+    assert first == {"event": "task"} | result["task"]
+    assert (first["blank_pairs_left_out"], first["long_pairs_left_out"]) == (0, 0)
 
 
 def test_transformers_loads_the_model_and_agrees(finished: Path) -> None:
@@ -105,6 +113,9 @@ def test_evaluate_repeats_the_scorecard(
     found = json.loads((finished / "result.json").read_text(encoding="utf-8"))["rows"][0]["scorecard"]
     assert quality["loss"] == pytest.approx(found["loss"], rel=1e-5)
     assert quality["chrf"]["value"] == pytest.approx(found["chrf"]["value"])
+    assert quality.keys() == found.keys() - {"core_parameters", "total_parameters", "flops", "updates", "evaluations",
+                                             "seconds"}  # fmt: skip
+    assert quality["bleu"].keys() == {"value", "low", "high", "signature"}
 
 
 def same_outcome(one: Path, other: Path) -> None:
@@ -164,3 +175,104 @@ def test_a_full_disk_loses_nothing(
     assert "disk full" in error
     assert command(monkeypatch, "resume", str(folder)) == 0
     same_outcome(finished, folder)
+
+
+FULL = "No space left on device (os error 28)"
+"""What libraries in Rust say of a full disk, in errors of their own kinds."""
+
+
+def full_for_weights(patch: pytest.MonkeyPatch) -> None:
+    """The weights do not fit."""
+
+    def save(_: object, path: str, **__: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise SafetensorError(f"Error while serializing: I/O error: {FULL}")
+
+    patch.setattr(modeling_utils, "safe_save_file", save)
+
+
+def full_for_vocabulary(patch: pytest.MonkeyPatch) -> None:
+    """Weights and configuration fit, the vocabularies do not."""
+
+    def save(_: object, path: Path) -> None:
+        path.write_text("half")
+        raise Exception(FULL)
+
+    patch.setattr(Vocabulary, "save", save)
+
+
+def full_for(name: str, patch: pytest.MonkeyPatch) -> None:
+    """All fits but one file, which is written half."""
+    write_text, write_synced = Path.write_text, files.write_synced
+
+    def text(path: Path, content: str, **others: str) -> int:
+        if path.name.endswith(name):
+            write_text(path, content[:20], **others)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_text(path, content, **others)
+
+    def synced(path: Path, content: bytes) -> None:
+        if path.name.endswith(name):
+            write_synced(path, content[:20])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_synced(path, content)
+
+    patch.setattr(Path, "write_text", text)
+    patch.setattr(files, "write_synced", synced)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_the_end_loses_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    words = ["search", "demo", *TINY, "--run", str(folder)]
+    for fill, place in (
+        (full_for_weights, "model"),
+        (full_for_vocabulary, "model"),
+        (partial(full_for, "nasformer_auto.py"), "model"),
+        (partial(full_for, "found.json"), "rows/found.json"),
+        (partial(full_for, "result.json"), "result.json"),
+        (partial(full_for, "report.html"), "report.html"),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            fill(patch)
+            capsys.readouterr()
+            assert command(patch, *words) == 1
+        (error,) = capsys.readouterr().err.splitlines()
+        again = "report" if place == "report.html" else "resume"
+        safe = f"the run is safe, free some space and `nasformer {again} {folder}`"
+        assert error == f"nasformer: disk full while writing {folder / place}; {safe}"
+        assert not (folder / place).exists()
+        assert not list(folder.rglob(".tmp-*"))
+        words = ["resume", str(folder)]
+    assert command(monkeypatch, "resume", str(folder)) == 0
+    same_outcome(finished, folder)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        assert (folder / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
+    assert {path.name for path in folder.rglob("*")} == {path.name for path in finished.rglob("*")}
+
+
+def test_a_disk_that_is_full_while_handing_over_leaves_nothing_half(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, copy2 = (finished / "report.html").read_bytes(), shutil.copy2
+
+    def copy(source: str, target: str, **others: bool) -> str:
+        if Path(source).suffix == ".safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return copy2(source, target, **others)
+
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        full_for("report.html", patch)
+        assert command(patch, "report", str(finished)) == 1
+    assert f"disk full while writing {finished / 'report.html'}" in capsys.readouterr().err
+    assert (finished / "report.html").read_bytes() == report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=copy))
+        assert command(patch, "export", str(finished), "--out", str(out)) == 1
+    assert f"disk full while writing {out}" in capsys.readouterr().err
+    assert not out.exists()
+    assert command(monkeypatch, "export", str(finished), "--out", str(out)) == 0
+    assert load_pretrained(out)

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nasformer.errors import RequestError, nearest
+from nasformer.spaces.families import read_architecture_file
 from nasformer.spaces.named import ARCHITECTURES
 from nasformer.spaces.open import is_open
-from nasformer.spaces.transformer import read_architecture
 
 
 def find_architecture(name: str) -> Any:
@@ -30,13 +28,7 @@ def find_architecture(name: str) -> Any:
             )
     if not path.exists():
         raise RequestError(f"no architecture, file or run folder {name!r}; {nearest(name, ARCHITECTURES)}")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(
-            f"expected an architecture as JSON or YAML in {path}: {str(error).splitlines()[0]}"
-        ) from None
-    architecture = read_architecture(data)
+    architecture = read_architecture_file(path)
     if is_open(architecture):
-        raise RequestError(f"{path} describes a space, not one architecture: {json.dumps(data)[:80]}…")
+        raise RequestError(f"{path} describes a space, not one architecture: {json.dumps(architecture.data())[:80]}…")
     return architecture

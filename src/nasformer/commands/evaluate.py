@@ -29,5 +29,5 @@ def evaluate(folder: Path, split: str, console: Console) -> dict[str, Any]:
         f"{split}: BLEU {bleu['value']:.2f} ({bleu['low']:.2f}–{bleu['high']:.2f}), chrF {chrf['value']:.2f}, "
         f"loss {quality['loss']:.4f} nats per token"
     )
-    console.print(quality["bleu_signature"])
+    console.print(bleu["signature"])
     return quality

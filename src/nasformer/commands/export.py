@@ -8,11 +8,16 @@ from pathlib import Path
 from rich.console import Console
 
 from nasformer.errors import RequestError
+from nasformer.runs.files import full_disk_explained
 from nasformer.runs.run import Run
 
 
 def export(folder: Path, to: str, out: Path, console: Console) -> Path:
-    """Copy `folder/model` to `out`; raises `RequestError` for an unknown format, a missing model or a full target."""
+    """Copy `folder/model` to `out`, all of it or nothing.
+
+    Raises `RequestError` for an unknown format, a missing model or a target that holds files, and `RunError` where the
+    disk is full.
+    """
     if to != "hf":
         raise RequestError(f"expected --to hf (a folder that transformers loads), got {to!r}")
     Run.look(folder)
@@ -21,6 +26,11 @@ def export(folder: Path, to: str, out: Path, console: Console) -> Path:
         raise RequestError(f"expected a trained model in {model}; finish the run: nasformer resume {folder}")
     if out.exists() and any(out.iterdir()):
         raise RequestError(f"expected an empty or new folder for the export, got {out}")
-    shutil.copytree(model, out, dirs_exist_ok=True)
+    with full_disk_explained(out, folder, again=f"nasformer export --out {out}"):
+        try:
+            shutil.copytree(model, out, dirs_exist_ok=True)
+        except BaseException:
+            shutil.rmtree(out.resolve(), ignore_errors=True)
+            raise
     console.print(f"exported to {out}: AutoModelForSeq2SeqLM.from_pretrained({str(out)!r}, trust_remote_code=True)")
     return out

@@ -21,7 +21,9 @@ def new_run(recipe: Recipe | TrainRecipe, folder: Path, command: str) -> Iterato
         try:
             yield run
         except RequestError:
-            if run.events() or any((folder / name).exists() for name in ("checkpoints", "rows")):
+            if any("stage" in event for event in run.events()) or any(
+                (folder / name).exists() for name in ("checkpoints", "rows")
+            ):
                 raise  # work was done: it stays
             for entry in folder.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -9,11 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from nasformer.commands.architectures import find_architecture
-from nasformer.measures.cost import saved_bytes, time_ratio
+from nasformer.measures.cost import parameters, saved_bytes, time_ratio
 from nasformer.models.build import build
-from nasformer.models.size import core_flops, core_parameters, part_flops, part_parameters, published_parameters
-from nasformer.models.transformer import ModelSettings, parts
-from nasformer.spaces.transformer import EncoderDecoder
+from nasformer.models.size import (
+    core_flops,
+    core_parameters,
+    part_flops,
+    part_parameters,
+    parts,
+    published_parameters,
+)
+from nasformer.models.transformer import ModelSettings
 
 TIME = 30
 
@@ -27,7 +33,7 @@ def profile(name: str, vocabulary: int, console: Console) -> dict[str, Any]:
     for stack, index, part in parts(architecture):
         cells = (f"{part_parameters(part):,}", f"{part_flops(part, TIME, TIME):,}")
         table.add_row(f"{stack} {index + 1} {part.role}", part.value.label, *cells)
-    seq2seq = isinstance(architecture, EncoderDecoder)
+    seq2seq = hasattr(architecture, "encoder")
     settings = ModelSettings(source_vocabulary=vocabulary if seq2seq else None, target_vocabulary=vocabulary)
     model = build(architecture, settings, seed=1)
     tokens = torch.randint(4, vocabulary, (1, TIME), generator=torch.Generator().manual_seed(1))
@@ -35,7 +41,7 @@ def profile(name: str, vocabulary: int, console: Console) -> dict[str, Any]:
     found = {
         "core_parameters": core_parameters(architecture),
         "published_parameters": published_parameters(architecture, vocabulary),
-        "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "total_parameters": parameters(model),
         "core_flops": core_flops(architecture, TIME, TIME),
         "bytes_for_backward": saved_bytes(lambda: model(*inputs).sum()),
         "forward_seconds": time_ratio(lambda: model(*inputs), lambda: None, repeats=5).first_seconds,

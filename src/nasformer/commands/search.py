@@ -12,7 +12,7 @@ from nasformer.commands.console import ConsoleDisplay
 from nasformer.commands.new_run import new_run
 from nasformer.commands.train import carry_out as carry_out_training
 from nasformer.errors import RequestError, nearest
-from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.carry_out import carry_out
 from nasformer.recipes.named import RECIPES
 from nasformer.recipes.recipe import Recipe, TrainRecipe, override
 from nasformer.report.gather import gather
@@ -54,7 +54,7 @@ def resume(folder: Path, console: Console) -> dict[str, Any]:
 def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
     keep_freed_memory()
     with ConsoleDisplay(console) as display:
-        result = Experiment(recipe, run, display).carry_out()
+        result = carry_out(recipe, run, display)
     page = write_report(run.path)
     comparison = gather(run.path).comparison
     if comparison is not None:

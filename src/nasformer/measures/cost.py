@@ -1,4 +1,4 @@
-"""What a network costs: parameters, memory kept for the backward pass, FLOPs, and time as a ratio."""
+"""What a network costs: parameters, memory kept for the backward pass, and time as a ratio."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from nasformer.errors import RequestError
 
@@ -63,19 +61,6 @@ def saved_bytes(function: Callable[[], Any]) -> int:
     total = sum({storage._cdata: storage.nbytes() for storage in storages if storage._cdata not in weights}.values())
     del result  # until here, so that the graph and all it keeps were alive
     return total
-
-
-def flops(module: nn.Module, *args: Any) -> int:
-    """FLOPs of one forward pass (a multiplication and an addition are two), without changing the random state.
-
-    Attention is counted in its matmul form: torch counts 0 for the fused CPU kernel. Build the module and its arguments
-    on the meta device to count without computing.
-    """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    counter = FlopCounterMode(display=False)
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        module(*args)
-    return int(counter.get_total_flops())
 
 
 def time_ratio(first: Callable[[], Any], second: Callable[[], Any], *, repeats: int = 20, warmup: int = 3) -> TimeRatio:

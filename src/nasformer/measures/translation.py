@@ -7,7 +7,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -33,6 +34,13 @@ class TranslationQuality:
     chrf_signature: str
     bleu_lowercase: float
     bleu_lowercase_compound: float
+
+    def data(self) -> dict[str, Any]:
+        """Plain data, each signature beside its score."""
+        plain = asdict(self)
+        for name in ("bleu", "chrf"):
+            plain[name]["signature"] = plain.pop(f"{name}_signature")
+        return plain
 
 
 def translation_quality(

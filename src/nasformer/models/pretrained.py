@@ -16,10 +16,12 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationMixin, Pre
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
 from transformers.utils import logging
 
-from nasformer.models.transformer import PAD, EncoderDecoderModel, ModelSettings
+from nasformer.models.build import FAMILIES
+from nasformer.models.network import SequenceToSequence
+from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.attention import Memory
 from nasformer.operators.operator import Cache, reorder
-from nasformer.spaces.transformer import EncoderDecoder
+from nasformer.spaces.families import read_architecture
 
 BOS, EOS = 1, 2
 """The tokens that begin and end every target."""
@@ -80,7 +82,7 @@ class _Encoder(nn.Module):
 
     main_input_name = "input_ids"
 
-    def __init__(self, model: EncoderDecoderModel) -> None:
+    def __init__(self, model: SequenceToSequence) -> None:
         super().__init__()
         self.model = model
 
@@ -99,16 +101,16 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     base_model_prefix = "network"
 
-    def __init__(self, config: NasformerConfig, network: EncoderDecoderModel | None = None) -> None:
+    def __init__(self, config: NasformerConfig, network: SequenceToSequence | None = None) -> None:
         super().__init__(config)
         if network is None:
-            architecture = EncoderDecoder.read(config.architecture)
-            network = EncoderDecoderModel(architecture, ModelSettings.read(config.settings))
-        self.network = network
+            architecture = read_architecture(config.architecture)
+            network = FAMILIES[architecture.family].network(architecture, ModelSettings.read(config.settings))
+        self.network: Any = network
         self.post_init()
 
     @classmethod
-    def of(cls, network: EncoderDecoderModel) -> NasformerForSeq2SeqLM:
+    def of(cls, network: SequenceToSequence) -> NasformerForSeq2SeqLM:
         """The same network (not a copy) with `generate`."""
         config = NasformerConfig(network.architecture.data(), network.settings.data())
         mode = network.training
@@ -179,7 +181,7 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
 
 @torch.no_grad()
 def beam_search(
-    network: EncoderDecoderModel, source: Tensor, *, beams: int, length_penalty: float = 1.0, longest: int
+    network: SequenceToSequence, source: Tensor, *, beams: int, length_penalty: float = 1.0, longest: int
 ) -> list[list[int]]:
     """The best target of each source row, as token ids without BOS, EOS and padding.
 

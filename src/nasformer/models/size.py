@@ -5,20 +5,22 @@ Equal parts are counted once and remembered, so that thousands of architectures 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasformer.models.transformer import ModelSettings, Part, parts
+from nasformer.models.build import FAMILIES
+from nasformer.models.transformer import ModelSettings, Part
 from nasformer.operators.attention import Memory
-from nasformer.operators.normalization import Sublayer
 
 _SETTINGS = ModelSettings(target_vocabulary=1)
 
 
-def _outline(part: Part) -> Sublayer:
+def _outline(part: Part) -> nn.Module:
     with torch.device("meta"):
         return part.build(_SETTINGS)
 
@@ -40,21 +42,21 @@ def part_flops(part: Part, time: int, source: int) -> int:
     return counter.get_total_flops()
 
 
-def _stacks(architecture: Any) -> list[Any]:
-    return [stack for stack in (getattr(architecture, "encoder", None), architecture.decoder) if stack is not None]
+def parts(architecture: Any) -> Iterator[tuple[str, int, Part]]:
+    """Every sub-layer of an architecture of any family: stack name, layer index, part."""
+    return FAMILIES[architecture.family].parts(architecture)
 
 
 def core_parameters(architecture: Any) -> int:
-    """Parameters without embeddings and output projection (HAT's convention)."""
-    final_norms = sum(2 * stack.dim for stack in _stacks(architecture)) if architecture.norm == "pre" else 0
-    return final_norms + sum(part_parameters(part) for _, _, part in parts(architecture))
+    """Parameters without embeddings and output projection (HAT's convention); maps between the width of an embedding
+    and that of a stack count."""
+    frame = FAMILIES[architecture.family].frame_parameters(architecture)
+    return frame + sum(part_parameters(part) for _, _, part in parts(architecture))
 
 
 def total_parameters(architecture: Any, settings: ModelSettings) -> int:
     """All parameters of the network, embeddings and output projection included."""
-    target = 2 * settings.target_vocabulary * architecture.decoder.dim
-    encoder = getattr(architecture, "encoder", None)
-    return core_parameters(architecture) + target + (settings.source_vocabulary or 0) * (encoder.dim if encoder else 0)
+    return core_parameters(architecture) + FAMILIES[architecture.family].table_parameters(architecture, settings)
 
 
 def published_parameters(architecture: Any, target_vocabulary: int) -> int:

@@ -34,7 +34,8 @@ class ModelSettings(Value):
 
     `position_width` is the width of the position table that every stack cuts to its dim: the largest dim of the space,
     so that an inherited network and its supernet agree; None takes the stack's own dim. With `dropout_full_dim` the
-    residual dropout of a stack is scaled by its dim / dropout_full_dim (HAT's rule).
+    residual dropout of a stack is scaled by its dim / dropout_full_dim (HAT's rule). With `shared_vocabulary` both
+    sides have the same tokens, so that families with tied tables share one.
     """
 
     source_vocabulary: Positive | None = None
@@ -42,6 +43,7 @@ class ModelSettings(Value):
     position_width: Positive | None = None
     dropout: Dropout = Dropout()
     dropout_full_dim: Positive | None = None
+    shared_vocabulary: bool = False
 
     def residual_dropout(self, dim: int) -> float:
         """The dropout of residual branches in a stack of this dim."""
@@ -50,23 +52,23 @@ class ModelSettings(Value):
 
 @dataclass(frozen=True)
 class Part:
-    """One sub-layer of a network: an operator with its residual and norm."""
+    """One sub-layer of a network: an operator with its residual and norm, or bare. `role` is its place in the layer."""
 
-    role: Literal["mixer", "cross", "feed_forward"]
+    role: str
     value: Any
     dim: int
     memory_dim: int
     causal: bool
-    norm: Literal["post", "pre"]
+    norm: Literal["post", "pre", "bare"]
 
-    def build(self, settings: ModelSettings) -> Sublayer:
+    def build(self, settings: ModelSettings) -> nn.Module:
         """The sub-layer, on the current default device, weights not yet drawn."""
-        if self.role == "mixer":
-            operator = catalogue.mixer(self.value, self.dim, causal=self.causal, dropout=settings.dropout)
-        elif self.role == "cross":
+        if self.memory_dim:
             operator = catalogue.cross_attention(self.value, self.dim, self.memory_dim, dropout=settings.dropout)
         else:
-            operator = catalogue.feed_forward(self.value, self.dim)
+            operator = catalogue.mixer(self.value, self.dim, causal=self.causal, dropout=settings.dropout)
+        if self.norm == "bare":
+            return operator
         return Sublayer(operator, self.dim, norm=self.norm, residual=settings.residual_dropout(self.dim))
 
 
@@ -85,7 +87,20 @@ def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int
                     yield name, index, Part(role, value, stack.dim, memory, name == "decoder", architecture.norm)
 
 
-MakePart = Callable[[str, int, Part], Sublayer]
+def frame_parameters(architecture: EncoderDecoder | DecoderOnly) -> int:
+    """Core parameters outside all parts: the final norms, where norms come first."""
+    stacks = [getattr(architecture, "encoder", None), architecture.decoder]
+    return sum(2 * stack.dim for stack in stacks if stack is not None) if architecture.norm == "pre" else 0
+
+
+def table_parameters(architecture: EncoderDecoder | DecoderOnly, settings: ModelSettings) -> int:
+    """Parameters of the embeddings and of the output matrix."""
+    encoder = getattr(architecture, "encoder", None)
+    source = (settings.source_vocabulary or 0) * (encoder.dim if encoder else 0)
+    return source + 2 * settings.target_vocabulary * architecture.decoder.dim
+
+
+MakePart = Callable[[str, int, Part], nn.Module]
 """(stack name, layer index, part) → the sub-layer; how a supernet lends its own."""
 
 
@@ -105,12 +120,16 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor, padding: Tensor | None, offset: Tensor | int = 0) -> Tensor:
         """tokens (batch, time) → (batch, time, dim); `offset` (batch, 1) is the number of real tokens before."""
-        dim = self.weight.shape[1]
-        x = F.embedding(tokens, self.weight) * math.sqrt(dim)
-        at = positions(padding, tokens.shape[1], offset)
-        longest = tokens.shape[1] if at is None or at.device.type == "meta" else int(at.max()) + 1
-        table = position_table(longest, self.position_width, dim, self.weight)
-        return dropout(x + (table[: tokens.shape[1]] if at is None else table[at]), self.residual, self.training)
+        x = F.embedding(tokens, self.weight) * math.sqrt(self.weight.shape[1])
+        return dropout(add_positions(x, padding, offset, self.position_width), self.residual, self.training)
+
+
+def add_positions(x: Tensor, padding: Tensor | None, offset: Tensor | int, width: int) -> Tensor:
+    """x (batch, time, dim) plus the sinusoids of its positions, cut from a table of `width` channels."""
+    at = positions(padding, x.shape[1], offset)
+    longest = x.shape[1] if at is None or at.device.type == "meta" else int(at.max()) + 1
+    table = position_table(longest, width, x.shape[-1], x)
+    return x + (table[: x.shape[1]] if at is None else table[at])
 
 
 class Stack(nn.Module):
@@ -134,10 +153,20 @@ class Stack(nn.Module):
         return x if self.norm is None else self.norm(x)
 
 
-def _padding(tokens: Tensor) -> Tensor | None:
+def padding_of(tokens: Tensor) -> Tensor | None:
     """Where tokens (batch, time) are padding; None where a look at them costs nothing and finds none."""
     padding = tokens == PAD
     return None if tokens.device.type == "cpu" and not padding.any() else padding
+
+
+def count_seen(tokens: Tensor, padding: Tensor | None, cache: Cache | None) -> Tensor | int:
+    """How many real tokens (batch, 1) came before tokens (batch, time); the cache counts these in too."""
+    if cache is None:
+        return 0
+    before: Tensor | int = cache.get("seen", 0)
+    real = torch.full_like(tokens[:, :1], tokens.shape[1]) if padding is None else (~padding).sum(1, True)
+    cache["seen"] = before + real
+    return before
 
 
 class _Decoding(nn.Module):
@@ -148,11 +177,8 @@ class _Decoding(nn.Module):
     output: Output
 
     def _decode(self, tokens: Tensor, memory: Memory | None, cache: Cache | None) -> Tensor:
-        padding = _padding(tokens)
-        x = self.embedding(tokens, padding, 0 if cache is None else cache.get("seen", 0))
-        if cache is not None:
-            real = torch.full_like(tokens[:, :1], tokens.shape[1]) if padding is None else (~padding).sum(1, True)
-            cache["seen"] = cache.get("seen", 0) + real
+        padding = padding_of(tokens)
+        x = self.embedding(tokens, padding, count_seen(tokens, padding, cache))
         for index, layer in enumerate(self.decoder.each()):
             inside = None if cache is None else cache.setdefault(str(index), {"mixer": {}, "cross": {}})
             x = layer["mixer"](x, padding, None if inside is None else inside["mixer"])
@@ -196,7 +222,7 @@ class EncoderDecoderModel(_Decoding):
 
     def encode(self, source: Tensor) -> Memory:
         """source (batch, source) → the outputs of the last three layers."""
-        padding = _padding(source)
+        padding = padding_of(source)
         x = self.source_embedding(source, padding)
         outputs = []
         for layer in self.encoder.each():

@@ -10,9 +10,12 @@ from torch import nn
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.attention import CrossAttention, SelfAttention
+from nasformer.operators.constant import Identity, Zero
 from nasformer.operators.dynamic_convolution import DynamicConvolution, LightConvolution
 from nasformer.operators.feedforward import FeedForward
+from nasformer.operators.gating import GatedLinear
 from nasformer.operators.long_short import LongShort
+from nasformer.operators.standard_convolution import StandardConvolution
 from nasformer.spaces.value import Value
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -56,14 +59,29 @@ def _long_short(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Modu
     )
 
 
+def _standard_convolution(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
+    return StandardConvolution(dim, kernel=value.kernel, causal=causal)
+
+
+def _feed_forward(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
+    return feed_forward(value, dim)
+
+
 MIXERS: dict[str, Builder] = {
     "attention": _attention,
     "light_convolution": _convolution(LightConvolution),
     "dynamic_convolution": _convolution(DynamicConvolution),
     "long_short": _long_short,
+    "convolution": _standard_convolution,
+    "gated_linear": lambda value, dim, causal, dropout: GatedLinear(dim),
+    "feed_forward": _feed_forward,
+    "zero": lambda value, dim, causal, dropout: Zero(),
+    "identity": lambda value, dim, causal, dropout: Identity(),
 }
-"""Every operator that mixes time, by the `kind` of its value. An operator of your own joins by being listed here
-under a name, and an architecture names it with `Custom(operator=name)`: see `examples/own_operator.py`."""
+"""Every operator that can stand where time is mixed, by the `kind` of its value.
+
+An operator of your own joins by being listed here under a name, and an architecture names it with
+`Custom(operator=name)`: see `examples/own_operator.py`."""
 
 
 def mixer(value: Any, dim: int, *, causal: bool, dropout: Dropout) -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasformer.operators.operator import Linear
+from nasformer.operators.operator import Cache, Linear
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -34,8 +34,8 @@ class FeedForward(nn.Module):
         self.output = Linear(inner, dim)
         self.activation, self.gated = activation, gated
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (batch, time, dim) → (batch, time, dim)."""
+    def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """x (batch, time, dim) → (batch, time, dim); padding and cache are not needed."""
         act = ACTIVATIONS[self.activation]
         if not self.gated:
             return self.output(act(self.input(x)))

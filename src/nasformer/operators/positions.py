@@ -26,7 +26,9 @@ def _table(length: int, width: int, dim: int, device: torch.device, dtype: torch
 
 def position_table(length: int, width: int, dim: int, like: Tensor) -> Tensor:
     """`sinusoids` of at least `length` positions on the device and in the type of `like`, kept for the next call."""
-    return _table(max(64, 1 << (length - 1).bit_length()), width, dim, like.device, like.dtype)
+    # Special tensors (imagined ones, to count memory) must not stay behind for others.
+    table = _table if type(like) is Tensor else _table.__wrapped__
+    return table(max(64, 1 << (length - 1).bit_length()), width, dim, like.device, like.dtype)
 
 
 def positions(padding: Tensor | None, time: int, offset: Tensor | int = 0) -> Tensor | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.recipe import Recipe
+from nasformer.spaces import named
+from nasformer.spaces.space import Space
+from nasformer.strategies.darts import Darts, Logits
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.tasks.translation import Translation
@@ -82,10 +85,61 @@ def demo() -> Recipe:
     return recipe.but(strategy=recipe.strategy.but(divergence_members=50, divergence_tokens=128))
 
 
+def dartsformer_paper() -> Recipe:
+    """DARTSformer as published: 30,000 + 30,000 updates of 5,000 tokens at e = 256, d = 960, for GPUs
+    (docs/papers/dartsformer.md §3); trained from scratch by our reading 21."""
+    search = InverseSquareRoot(peak=5e-4, warmup=10_000)
+    return Recipe(
+        name="dartsformer-paper",
+        task=Translation(vocabulary=33_000, shared_vocabulary=True, beams=4, length_penalty=0.6),
+        space="dartsformer",
+        strategy=Darts(training=Training(updates=30_000, batch_tokens=5_000, schedule=search)),
+        fine_tune=Training(updates=100_000, schedule=InverseSquareRoot(peak=7e-4, warmup=4_000)),
+        dropout=Dropout(residual=0.1, attention=0.1, weight=0.1),
+        controls=("uniform_sampling", "transformer", "lite_transformer"),
+    )
+
+
+def _dartsformer(
+    name: str, space: Space, *, updates: int, fine_tune: int, batch_tokens: int, restarts: int = 1
+) -> Recipe:
+    schedule = InverseSquareRoot(peak=1e-3, warmup=updates // 4)
+    paper = dartsformer_paper()
+    return paper.but(
+        name=name,
+        task=Translation(vocabulary=4_000, shared_vocabulary=True, max_length=60),
+        space=space.template,
+        strategy=Darts(
+            training=Training(updates=updates, batch_tokens=batch_tokens, schedule=schedule),
+            logits=Logits(rate=3e-3),
+            weight_part=0.6,
+            restarts=restarts,
+        ),
+        fine_tune=Training(updates=fine_tune, batch_tokens=batch_tokens, schedule=schedule),
+        dropout=Dropout(residual=0.1),
+        controls=("random_architecture", "uniform_sampling", "plain_darts", "transformer", "lite_transformer"),
+    )
+
+
+def dartsformer() -> Recipe:
+    """Some tens of thousands of sentence pairs on one GPU: e = 64, d = 240, two searched layers, two repeats."""
+    space = named.dartsformer(dim=240, embedding_dim=64, searched=2, depth=4, heads=4)
+    return _dartsformer("dartsformer", space, updates=2_500, fine_tune=5_000, batch_tokens=4_096)
+
+
+def dartsformer_small() -> Recipe:
+    """The small-scale protocol for two CPU cores (docs/papers/dartsformer.md §8)."""
+    space = named.dartsformer_small()
+    return _dartsformer("dartsformer-small", space, updates=600, fine_tune=1_200, batch_tokens=1_024)
+
+
 RECIPES = {
     "shrinknas": shrinknas,
     "shrinknas-paper": shrinknas_paper,
     "shrinknas-small": shrinknas_small,
+    "dartsformer": dartsformer,
+    "dartsformer-paper": dartsformer_paper,
+    "dartsformer-small": dartsformer_small,
     "demo": demo,
 }
 """Every recipe, by name."""

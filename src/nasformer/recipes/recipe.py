@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, Tag, model_validator
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
+from nasformer.spaces.families import Architecture, read_architecture_file
 from nasformer.spaces.named import SPACES
 from nasformer.spaces.space import Space
-from nasformer.spaces.transformer import EncoderDecoder
-from nasformer.spaces.value import Value
+from nasformer.spaces.value import BY_KIND, Value
+from nasformer.strategies.darts import Darts
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.corpora import absolute
@@ -34,13 +35,20 @@ Control = Literal[
     "transformer",
     "light_convolution",
     "lite_transformer",
+    "plain_darts",
+    "uniform_sampling",
+    "other_zero",
 ]
 """What can stand beside the found architecture:
 
 `random_search` on the same supernet; `spos`, uniform training without shrinking; `space_reduction`, `selection` and
 `shuffled`, variants of shrinking and its negative control; `sizes_only`, attention everywhere; `random_architecture` of
-equal core size and `retrained`, the found one, from scratch; the fixed architectures of equal core size.
+equal core size and `retrained`, the found one, from scratch; the fixed architectures of equal core size. Of a
+differentiable search: `plain_darts`, the same search on the plain Transformer; `uniform_sampling` of single paths;
+`other_zero`, what is derived with Zero allowed (or not, where it was).
 """
+Strategy = Annotated[Annotated[ShrinkNas, Tag("shrinknas")] | Annotated[Darts, Tag("darts")], BY_KIND]
+"""How a recipe can search."""
 
 
 class TrainRecipe(Value):
@@ -48,7 +56,7 @@ class TrainRecipe(Value):
 
     kind: Literal["train"] = "train"
     name: str = "train"
-    architecture: EncoderDecoder
+    architecture: Architecture
     task: Translation = Translation()
     training: Training = Training()
     dropout: Dropout = Dropout(residual=0.2)
@@ -66,9 +74,9 @@ class Recipe(Value):
     kind: Literal["search"] = "search"
     name: str
     task: Translation = Translation()
-    space: str | EncoderDecoder = "shrinknas"
+    space: str | Architecture = "shrinknas"
     objective: Objective = Objective()
-    strategy: ShrinkNas = ShrinkNas()
+    strategy: Strategy = ShrinkNas()
     fine_tune: Training = Training()
     dropout: Dropout = Dropout(residual=0.2)
     controls: tuple[Control, ...] = ("random_search", "spos", "transformer", "lite_transformer", "light_convolution")
@@ -79,7 +87,7 @@ class Recipe(Value):
     @model_validator(mode="after")
     def _fair(self) -> Self:
         """Search, fine-tuning and controls are trained alike, and a correlation has something to correlate."""
-        for name in ("batch_tokens", "schedule", "weight_decay", "precision"):
+        for name in () if self.strategy.kind == "darts" else ("batch_tokens", "schedule", "weight_decay", "precision"):
             search, tuning = getattr(self.strategy.training, name), getattr(self.fine_tune, name)
             if search != tuning:
                 raise RequestError(
@@ -92,15 +100,17 @@ class Recipe(Value):
 
     def open_space(self) -> Space:
         """The space, by name or as written."""
-        if isinstance(self.space, EncoderDecoder):
+        if not isinstance(self.space, str):
             return Space(self.space)
         if self.space not in SPACES:
             raise RequestError(f"unknown space {self.space!r}; {nearest(self.space, SPACES)}")
         return SPACES[self.space]()
 
     def total_updates(self) -> int:
-        """Updates of search and fine-tuning together: what every control trained from scratch gets."""
-        return self.strategy.training.updates + self.fine_tune.updates
+        """What every arm is trained for: the updates of search and fine-tuning together where weights are inherited,
+        otherwise those of training from scratch."""
+        inherited = self.strategy.training.updates if self.strategy.kind == "shrinknas" else 0
+        return inherited + self.fine_tune.updates
 
 
 R = TypeVar("R", Recipe, TrainRecipe)
@@ -131,7 +141,7 @@ def override(recipe: R, changes: Sequence[str]) -> R:
             raise RequestError(f"expected a YAML value in {change!r}") from None
     space = data.get("space")
     if isinstance(space, str) and Path(space).suffix in (".json", ".yaml", ".yml"):
-        data["space"] = EncoderDecoder.read_file(Path(space)).data()
+        data["space"] = read_architecture_file(Path(space)).data()
     if data["task"]["path"] is not None:
         data["task"]["path"] = absolute(str(data["task"]["path"]))
     return type(recipe).read(data)

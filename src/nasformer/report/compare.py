@@ -1,13 +1,13 @@
-"""Several runs side by side: mean and spread across seeds, for each row of the runs whose recipes agree."""
+"""Several runs side by side: means and their intervals over seeds, for each row of the runs whose recipes agree."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nasformer.measures.statistics import mean_interval
 from nasformer.report.gather import gather
 from nasformer.report.table import MISSING, amount, difference_text, markdown, quality_text
 from nasformer.report.values import Gathered, Row
@@ -16,7 +16,8 @@ from nasformer.report.values import Gathered, Row
 def compare(folders: Iterable[Path]) -> str:
     """Markdown: one table for the runs of each recipe (seeds aside); unfinished runs are named and left out.
 
-    The difference to the Transformer is taken within each run before the mean. The spread is the standard deviation.
+    The difference to the Transformer is taken within each run before the mean. ± is the 95 % Student interval over
+    seeds.
     """
     runs = [(Path(folder), gather(folder)) for folder in folders]
     groups: dict[str, list[tuple[Path, Gathered]]] = {}
@@ -37,6 +38,7 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
     seeds = ", ".join(run.provenance.seed or MISSING for run in runs)
     count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
     title = f"**{runs[0].provenance.recipe_name or 'recipe'}**: {count} ({', '.join(names)}), seeds {seeds}"
+    title += "; ± is the 95 % Student interval over seeds" if len(runs) > 1 else ""
     labels = [quality.label for quality in first.qualities]
     header = ("model", "runs", "core parameters", *labels, f"Δ {first.main.label} to Transformer")
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
@@ -49,23 +51,28 @@ def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
     qualities = []
     for quality in runs[0].comparison.qualities:
         values = [row.qualities[quality.name].value for _, row in found if quality.name in row.qualities]
-        qualities.append(f"{quality_text(statistics.mean(values))}{_spread(values, values)}" if values else MISSING)
+        qualities.append(quality_text(_mean(values)) + _half_width(values, values[0]) if values else MISSING)
     main = runs[0].comparison.main.name
     differences = [value for run, row in found if (value := run.comparison.difference(row)) is not None]
     like = next((row.qualities[main] for _, row in found if main in row.qualities), None)
     difference = MISSING
     if differences and like:
-        difference = difference_text(statistics.mean(differences), like) + _spread(differences, [like.value])
-    size = amount(statistics.mean(sizes)) if sizes else MISSING
+        difference = difference_text(_mean(differences), like) + _half_width(differences, like.value)
+    size = amount(_mean(sizes)) if sizes else MISSING
     return (found[0][1].label, str(len(found)), size, *qualities, difference)
 
 
-def _spread(values: Sequence[float], like: Sequence[float]) -> str:
-    """` ± ` and the standard deviation, with the decimals of `like`; nothing for a single value."""
-    if len(values) < 2:
+def _mean(values: Sequence[float]) -> float:
+    return mean_interval(values).value
+
+
+def _half_width(values: Sequence[float], like: float) -> str:
+    """` ± ` and half the width of the mean's interval, with the decimals of `like`; nothing for a single value."""
+    interval = mean_interval(values)
+    if interval.high is None:
         return ""
-    digits = len(quality_text(like[0]).partition(".")[2])
-    return f" ± {statistics.stdev(values):.{digits}f}"
+    digits = len(quality_text(like).partition(".")[2])
+    return f" ± {interval.high - interval.value:.{digits}f}"
 
 
 def _without_seeds(recipe: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from nasformer.report.gather import gather
 from nasformer.report.table import amount, cells, header, limit_text
 from nasformer.report.values import FOUND, Correlation, Gathered, SearchCurve
 from nasformer.report.verdict import notes, verdict
+from nasformer.runs.files import full_disk_explained, write_whole
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class Picture:
 
 
 def write_report(run_folder: Path) -> Path:
-    """Writes `report.html` into a run folder, finished or not, and returns its path; an old one is replaced whole."""
+    """Writes `report.html` into a run folder, finished or not, and returns its path; an old one is replaced whole.
+
+    Raises `RunError` where the disk is full.
+    """
     target = Path(run_folder) / "report.html"
-    part = target.with_name("report.html.part")
-    part.write_text(render(gather(run_folder), Path(run_folder).name), encoding="utf-8")
-    os.replace(part, target)
+    page = render(gather(run_folder), Path(run_folder).name)
+    with full_disk_explained(target, Path(run_folder), again="nasformer report"):
+        write_whole(target, page.encode())
     return target
 
 

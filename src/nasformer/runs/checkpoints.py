@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -17,11 +16,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nasformer.runs.files import TEMPORARY, full_disk_explained, sync_folder, write_synced
+from nasformer.runs.files import OLD, TEMPORARY, full_disk_explained, whole_folder, write_synced
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 _KEEP = 2
-_OLD = "-old"
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,12 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict[str
     content = safetensors.torch.save(_separate(tensors))
     entry = {"step": step, "tensors_sha256": _hash(content), "state_sha256": _hash(text.encode())}
     target = folder / f"step-{step:08d}"
-    temporary = folder / f"{TEMPORARY}{target.name}"
     with full_disk_explained(target, _run_of(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         _remove_temporary(folder)
-        try:
-            temporary.mkdir()
-            write_synced(temporary / TENSORS, content)
-            write_synced(temporary / STATE, json.dumps(entry | {"state": json.loads(text)}, sort_keys=True).encode())
-            sync_folder(temporary)
-            _put(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with whole_folder(target) as part:
+            write_synced(part / TENSORS, content)
+            write_synced(part / STATE, json.dumps(entry | {"state": json.loads(text)}, sort_keys=True).encode())
     _prune(folder, step)
 
 
@@ -73,18 +64,6 @@ def newest(folder: Path) -> Checkpoint | None:
 
 def _run_of(folder: Path) -> Path:
     return next((path for path in folder.parents if (path / "recipe.json").is_file()), folder.parent)
-
-
-def _put(temporary: Path, target: Path) -> None:
-    """Renames into place. A checkpoint of the same step is set aside, never missing, until the new one stands."""
-    aside = target.with_name(target.name + _OLD)
-    if target.exists():
-        if aside.exists():
-            shutil.rmtree(aside)
-        os.rename(target, aside)
-    os.rename(temporary, target)
-    sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _prune(folder: Path, step: int) -> None:
@@ -103,7 +82,7 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
     """Steps and folders, the best last; of one step, the one set aside comes before the one in place."""
     if not folder.is_dir():
         return []
-    found = [(match, path) for path in folder.iterdir() if (match := re.fullmatch(rf"step-(\d+)({_OLD})?", path.name))]
+    found = [(match, path) for path in folder.iterdir() if (match := re.fullmatch(rf"step-(\d+)({OLD})?", path.name))]
     found.sort(key=lambda pair: (int(pair[0][1]), pair[0][2] is None))
     return [(int(match[1]), path) for match, path in found]
 

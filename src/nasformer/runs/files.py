@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from nasformer.errors import RunError
 
 TEMPORARY = ".tmp-"
 """How the name of everything half-written begins."""
+OLD = "-old"
+"""How the name of a folder ends that is set aside while a new one takes its place."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def plain(value: Any) -> Any:
@@ -47,16 +51,24 @@ def json_text(data: Any) -> str:
     return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk is full or a quota exhausted.
+
+    safetensors, tokenizers and `shutil.copytree` say so in their text only.
+    """
+    return getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL)
+
+
 @contextmanager
-def full_disk_explained(path: Path, run: Path) -> Iterator[None]:
-    """Turns a full disk or an exhausted quota inside the block into one `RunError`; other errors pass."""
+def full_disk_explained(path: Path, run: Path, again: str = "nasformer resume") -> Iterator[None]:
+    """Turns a full disk inside the block into one `RunError`, which asks to do it `again`; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:  # what libraries raise has no common class
+        if not is_full_disk(error):
             raise
         raise RunError(
-            f"disk full while writing {path}; the run is safe, free some space and `nasformer resume {run}`"
+            f"disk full while writing {path}; the run is safe, free some space and `{again} {run}`"
         ) from error
 
 
@@ -77,13 +89,38 @@ def write_synced(path: Path, content: bytes) -> None:
         os.close(file)
 
 
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    file = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill: it becomes `path`, in place of an older one, where the block ends well, and else vanishes.
+
+    The older one is set aside as `path-old`, never missing, until the new one stands.
+    """
+    temporary, aside = path.with_name(TEMPORARY + path.name), path.with_name(path.name + OLD)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for part in (*temporary.rglob("*"), temporary):
+            sync(part)
+        if path.exists():
+            if aside.exists():
+                shutil.rmtree(aside)
+            os.rename(path, aside)
+        os.rename(temporary, path)
+        sync(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -96,4 +133,4 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)

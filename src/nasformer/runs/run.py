@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
 from nasformer.errors import RequestError, RunError
 from nasformer.runs.environment import environment
-from nasformer.runs.files import full_disk_explained, json_text, plain, write_all, write_whole
+from nasformer.runs.files import full_disk_explained, json_text, plain, whole_folder, write_all, write_whole
 from nasformer.runs.lock import Lock
 
 RECIPE, ENVIRONMENT, JOURNAL, LOCK = "recipe.json", "environment.json", "journal.jsonl", "lock"
@@ -173,6 +175,14 @@ class Run:
         with full_disk_explained(path, self._path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text.encode())
+
+    @contextmanager
+    def write_folder(self, name: str) -> Iterator[Path]:
+        """A folder to fill, which becomes a folder of the run in one step; the same errors as `write_text`."""
+        self._writable()
+        path = self._inside(name)
+        with full_disk_explained(path, self._path), whole_folder(path) as part:
+            yield part
 
     def read_json(self, name: str) -> Any:
         """The data of a JSON file of the run. Raises `RequestError` where the file is missing or is not JSON."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from nasformer.errors import RequestError
 from nasformer.spaces.open import first_of, one_of
+from nasformer.spaces.reversible import Reversible, ReversibleLayer, ReversibleStack
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import (
     Activation,
     Attention,
+    Convolution,
     CrossAttention,
     Decoder,
     DecoderLayer,
@@ -20,8 +23,11 @@ from nasformer.spaces.transformer import (
     EncoderDecoder,
     EncoderLayer,
     FeedForward,
+    GatedLinear,
+    Identity,
     LightConvolution,
     LongShort,
+    Zero,
 )
 
 Operator = Literal["attention", "light_convolution", "dynamic_convolution", "long_short_light", "long_short_dynamic"]
@@ -132,12 +138,99 @@ def hat() -> Space:
     )
 
 
+def node_operators(*, heads: int, ratio: float = 4.0, cross: bool) -> tuple[Any, ...]:
+    """The 13 operators of a node (docs/papers/dartsformer.md §2.3), with cross-attention 14."""
+    return (
+        *(Convolution(kernel=kernel) for kernel in (3, 5, 7, 11)),
+        *(DynamicConvolution(heads=heads, kernel=kernel) for kernel in (3, 7, 11, 15)),
+        Attention(heads=heads),
+        *((CrossAttention(heads=heads),) if cross else ()),
+        GatedLinear(),
+        FeedForward(ratio=ratio),
+        Zero(),
+        Identity(),
+    )
+
+
+def dartsformer(
+    *,
+    dim: int = 960,
+    embedding_dim: int = 256,
+    splits: int = 2,
+    searched: int = 2,
+    depth: int = 12,
+    heads: int = 8,
+    pooling: Literal["max", "mean"] = "max",
+    operators: Callable[..., tuple[Any, ...]] = node_operators,
+) -> Space:
+    """One operator per node of a multi-split reversible network (docs/papers/dartsformer.md §2.4).
+
+    The encoder has `splits` splits, all searched; the decoder one more, fixed to cross-attention. `searched` layers are
+    repeated up to `depth`. The defaults are the paper's base size, 13⁴ · 14⁴ members.
+    Raises `RequestError` where `searched` layers cannot be repeated to `depth`, or a width does not divide.
+    """
+    if searched < 1 or depth % searched:
+        raise RequestError(f"searched={searched} layers cannot be repeated to a depth of {depth}; expected a divisor")
+    if splits < 2:
+        raise RequestError(f"splits={splits}; a reversible layer needs at least 2")
+    for name, n in (("encoder", splits), ("decoder", splits + 1)):
+        if dim % n or (dim // n) % heads:
+            raise RequestError(
+                f"dim={dim} does not fit the {name}: its {n} splits must be equal and each divide by {heads} heads; "
+                f"expected a multiple of {math.lcm(splits, splits + 1) * heads}"
+            )
+    here, there = operators(heads=heads, cross=False), operators(heads=heads, cross=True)
+    encoder = ReversibleLayer(nodes=(one_of(*here),) * splits)
+    decoder = ReversibleLayer(nodes=(*(one_of(*there),) * splits, CrossAttention(heads=heads)))
+    return Space(
+        Reversible(
+            embedding_dim=embedding_dim,
+            pooling=pooling,
+            encoder=ReversibleStack(dim=dim, layers=(encoder,) * searched, repeats=depth // searched),
+            decoder=ReversibleStack(dim=dim, layers=(decoder,) * searched, repeats=depth // searched),
+        ),
+        "dartsformer",
+    )
+
+
+def dartsformer_small(dim: int = 96, splits: int = 2, searched: int = 1) -> Space:
+    """The space of the small-scale protocol (docs/papers/dartsformer.md §8): e = 32, d = 96, two repeats, 4 heads."""
+    space = dartsformer(dim=dim, embedding_dim=32, splits=splits, searched=searched, depth=2 * searched, heads=4)
+    return Space(space.template, "dartsformer-small")
+
+
+def darts_transformer(
+    *, dim: int = 320, layers: int = 6, heads: int = 8, ratio: float = 4.0, operators: Any = node_operators
+) -> Space:
+    """The plain Transformer whose self-attention may be any of the 13 operators, layer by layer: what plain DARTS
+    searches (docs/papers/dartsformer.md, Table 5)."""
+    options = operators(heads=heads, cross=False)
+    feed_forward = FeedForward(ratio=ratio)
+    encoder = EncoderLayer(mixer=one_of(*options), feed_forward=feed_forward)
+    decoder = DecoderLayer(mixer=one_of(*options), cross=CrossAttention(heads=heads), feed_forward=feed_forward)
+    return Space(
+        EncoderDecoder(
+            encoder=Encoder(dim=dim, layers=(encoder,) * layers), decoder=Decoder(dim=dim, layers=(decoder,) * layers)
+        ),
+        "darts-transformer",
+    )
+
+
+def darts_transformer_small() -> Space:
+    """The plain Transformer for plain DARTS at the size of the small-scale protocol."""
+    return Space(darts_transformer(dim=32, layers=2, heads=4).template, "darts-transformer-small")
+
+
 SPACES: dict[str, Callable[[], Space]] = {
     "shrinknas": shrinknas,
     "shrinknas-small": shrinknas_small,
     "sizes-only": sizes_only,
     "sizes-only-small": sizes_only_small,
     "hat": hat,
+    "dartsformer": dartsformer,
+    "dartsformer-small": dartsformer_small,
+    "darts-transformer": darts_transformer,
+    "darts-transformer-small": darts_transformer_small,
 }
 """Every named space, built when asked for."""
 
@@ -211,21 +304,45 @@ def language_model(dim: int = 128, layers: int = 4, heads: int = 4) -> DecoderOn
 def sized(operator: Operator, ratio: float, core: int, count: Callable[[EncoderDecoder], int], **depth: Any) -> Any:
     """The architecture of one operator with the core size `core`, in the proportions that `ratio` asks for.
 
-    `count` measures a core size. For each dim (a multiple of 8) the feed-forward width is fitted to the size, to the
-    nearest unit; the dim whose width comes nearest to `ratio` times the dim is taken.
+    `count` measures a core size; `depth` are the numbers of layers.
     """
+    return _fitted(lambda dim, ratio: uniform(operator, dim, ratio=ratio, **depth), ratio, core, count)
+
+
+def resized(architecture: EncoderDecoder, core: int, count: Callable[[EncoderDecoder], int]) -> Any:
+    """The same operators at the width that gives the core size `core`; all feed-forward layers get one ratio."""
+    encoder = architecture.encoder
+    inner = sum(layer.feed_forward.inner(encoder.dim) for layer in encoder.layers)
+    ratio = inner / (encoder.dim * len(encoder.layers))
+
+    def make(dim: int, ratio: float) -> EncoderDecoder:
+        def widened(stack: Any) -> Any:
+            feed_forward = [layer.feed_forward.but(ratio=ratio, width=None) for layer in stack.layers]
+            layers = zip(stack.layers, feed_forward, strict=True)
+            return stack.but(dim=dim, layers=tuple(layer.but(feed_forward=wide) for layer, wide in layers))
+
+        return architecture.but(encoder=widened(architecture.encoder), decoder=widened(architecture.decoder))
+
+    return _fitted(make, ratio, core, count)
+
+
+def _fitted(
+    make: Callable[[int, float], EncoderDecoder], ratio: float, core: int, count: Callable[[EncoderDecoder], int]
+) -> Any:
+    """For each dim (a multiple of 8) the feed-forward ratio is fitted to the size, to the nearest unit of width; the
+    dim whose fitted ratio comes nearest to `ratio` is taken."""
     best: tuple[float, Any] = (float("inf"), None)
     for dim in range(16, 1025, 8):
-        plain = uniform(operator, dim, ratio=ratio, **depth)
-        step = count(uniform(operator, dim, ratio=ratio + 1 / dim, **depth)) - count(plain)
+        plain = make(dim, ratio)
+        step = count(make(dim, ratio + 1 / dim)) - count(plain)
         width = round(ratio * dim) + round((core - count(plain)) / step)
         if width < dim // 4:
             continue
         distance = abs(width / dim / ratio - 1)
         if distance < best[0]:
-            best = (distance, uniform(operator, dim, ratio=width / dim, **depth))
+            best = (distance, make(dim, width / dim))
     if best[1] is None:
-        raise RequestError(f"no architecture of {operator} comes near {core:,} core parameters")
+        raise RequestError(f"no architecture of these operators comes near {core:,} core parameters")
     return best[1]
 
 

@@ -9,7 +9,6 @@ exist.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,21 @@ def _choice(name: str, mark: Open) -> Choice:
     if isinstance(mark, FirstOf):
         return Choice(name, tuple(map(str, mark.counts)))
     operators = any(isinstance(option, Value) for option in mark.options)
-    return Choice(name, tuple(map(label, mark.options)), getattr(mark, "count", 1), operators)
+    return Choice(name, _names(mark.options), getattr(mark, "count", 1), operators)
+
+
+def _names(options: Sequence[Any]) -> tuple[str, ...]:
+    """Labels; operators of one kind with different numbers (kernels, …) get these numbers behind theirs."""
+    labels = tuple(map(label, options))
+    if len(set(labels)) == len(labels):
+        return labels
+    names = []
+    for option, own in zip(options, labels, strict=True):
+        alike = [other for other, theirs in zip(options, labels, strict=True) if theirs == own]
+        fields = type(option).model_fields if isinstance(option, Value) else ()
+        differing = [f for f in fields if any(getattr(other, f) != getattr(option, f) for other in alike)]
+        names.append("_".join([own, *(str(getattr(option, f)) for f in differing)]))
+    return tuple(names)
 
 
 class Space:
@@ -63,6 +76,11 @@ class Space:
         for choice in self.choices:
             if len(set(choice.options)) != len(choice.options):
                 raise RequestError(f"{choice.name}: expected options with different names, got {choice.options}")
+        names = [choice.name for choice in self.choices]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise RequestError(
+                f"{twice[0]}: expected one choice of this name; options of one kind cannot each have choices inside"
+            )
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -380,8 +398,3 @@ def _largest(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_largest(part) for part in value)
     return type(value)(**{field: _largest(part) for _, field, part in _named_parts(value, "")})
-
-
-def space_from_data(data: Any, architecture: type[Value], name: str = "custom") -> Space:
-    """The space that plain data describe; raises `RequestError` where it is none."""
-    return Space(architecture.read(json.loads(json.dumps(data))), name)

@@ -74,6 +74,47 @@ class LongShort(Value):
         return dim % 2 == 0 and (dim // 2) % self.heads == 0 and self.kernel % 2 == 1
 
 
+class Convolution(Value):
+    """Standard convolution over time, every channel reading every channel."""
+
+    kind: Literal["convolution"] = "convolution"
+    kernel: Positive
+
+    def fits(self, dim: int) -> bool:
+        """Whether the kernel is odd."""
+        return self.kernel % 2 == 1
+
+
+class GatedLinear(Value):
+    """A linear layer times a sigmoid gate, each position by itself."""
+
+    kind: Literal["gated_linear"] = "gated_linear"
+
+    def fits(self, dim: int) -> bool:
+        """Always."""
+        return True
+
+
+class Zero(Value):
+    """Nothing: zeros."""
+
+    kind: Literal["zero"] = "zero"
+
+    def fits(self, dim: int) -> bool:
+        """Always."""
+        return True
+
+
+class Identity(Value):
+    """The input as it is."""
+
+    kind: Literal["identity"] = "identity"
+
+    def fits(self, dim: int) -> bool:
+        """Always."""
+        return True
+
+
 class Custom(Value):
     """An operator of the user's own, by the name under which it is listed in `nasformer.operators.catalogue.MIXERS`."""
 
@@ -124,16 +165,25 @@ class FeedForward(Value):
         """The inner width in a stack of this dim."""
         return self.width if self.width is not None else round((self.ratio or 0) * dim)
 
+    def fits(self, dim: int) -> bool:
+        """Always."""
+        return True
+
 
 Mixer = Annotated[
     Annotated[Attention, Tag("attention")]
     | Annotated[LightConvolution, Tag("light_convolution")]
     | Annotated[DynamicConvolution, Tag("dynamic_convolution")]
     | Annotated[LongShort, Tag("long_short")]
+    | Annotated[Convolution, Tag("convolution")]
+    | Annotated[GatedLinear, Tag("gated_linear")]
+    | Annotated[FeedForward, Tag("feed_forward")]
+    | Annotated[Zero, Tag("zero")]
+    | Annotated[Identity, Tag("identity")]
     | Annotated[Custom, Tag("custom")],
     BY_KIND,
 ]
-"""The operators that move information along time."""
+"""The operators that can stand where information moves along time, those included that leave it where it is."""
 
 
 class EncoderLayer(Value):
@@ -223,12 +273,3 @@ def _check(stack: Encoder | Decoder, name: str) -> None:
                     f"{name}.layers.{index}: {part.label} {part.data()} does not fit dim {stack.dim}; "
                     f"heads must divide the width, kernels are odd"
                 )
-
-
-def read_architecture(data: dict) -> EncoderDecoder | DecoderOnly:
-    """The architecture (or open architecture) that plain data describe, told apart by `family`."""
-    families: dict[Any, Any] = {"encoder_decoder": EncoderDecoder, "decoder_only": DecoderOnly}
-    family = data.get("family") if isinstance(data, dict) else None
-    if family not in families:
-        raise RequestError(f"expected an architecture with family {' or '.join(families)}, got {family!r}")
-    return families[family].read(data)

@@ -68,13 +68,7 @@ class Value(BaseModel):
     @classmethod
     def read_file(cls, path: Path) -> Self:
         """The value in a `.json`, `.yaml` or `.yml` file."""
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RequestError(f"expected a readable {cls.__name__} file; {path}: {error}") from None
-        except yaml.YAMLError as error:
-            raise RequestError(f"expected JSON or YAML in {path}: {str(error).splitlines()[0]}") from None
-        return cls.read(data)
+        return cls.read(read_data(path, cls.__name__))
 
     @property
     def label(self) -> str:
@@ -92,6 +86,16 @@ class Value(BaseModel):
     def but(self, **fields: Any) -> Self:
         """The same value with some fields changed, checked again."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | fields)
+
+
+def read_data(path: Path, what: str) -> Any:
+    """Plain data from a `.json`, `.yaml` or `.yml` file; raises `RequestError` where it cannot be read."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"expected a readable {what} file; {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"expected JSON or YAML in {path}: {str(error).splitlines()[0]}") from None
 
 
 def _explain(owner: type[BaseModel], error: ValidationError) -> str:

@@ -40,6 +40,10 @@ class Objective(Value):
         }
         return {name: (measure(), limit) for name, (measure, limit) in measures.items() if limit is not None}
 
+    def limited(self) -> bool:
+        """Whether any limit is set."""
+        return any(value is not None for name, value in self if name.startswith(("min_", "max_")))
+
     def excess(self, architecture: Any, settings: ModelSettings) -> float:
         """The largest relative excess over an upper limit, or lack below the lower one; 0 within all."""
         return max([0.0, *self._excesses(architecture, settings).values()])
@@ -97,8 +101,10 @@ class Objective(Value):
             )
 
     def near(self, core: int, part: float = 0.03) -> Objective:
-        """These limits, and a core size within `part` of `core`."""
-        return self.but(min_core_parameters=math.ceil(core * (1 - part)), max_core_parameters=int(core * (1 + part)))
+        """These limits, all hard, and a core size within `part` of `core`."""
+        return self.but(
+            penalty=0.0, min_core_parameters=math.ceil(core * (1 - part)), max_core_parameters=int(core * (1 + part))
+        )
 
     def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 300) -> Any:
         """A member within the limits: uniform by rejection; where that finds none, a walk from the smallest member."""
@@ -120,9 +126,16 @@ def _first(choice: Choice) -> Answer:
 
 
 def summary(architecture: Any) -> str:
-    """An architecture in one line: widths, depths and the operators in order."""
+    """An architecture in one line: widths, depths and the operators in order (those of a layer's nodes with |)."""
     stacks = [(name, getattr(architecture, name)) for name in ("encoder", "decoder") if hasattr(architecture, name)]
-    return ", ".join(
-        f"{name} {stack.dim} × {len(stack.layers)} ({' '.join(layer.mixer.label for layer in stack.layers)})"
-        for name, stack in stacks
-    )
+    return ", ".join(f"{name} {_summary(stack)}" for name, stack in stacks)
+
+
+def _summary(stack: Any) -> str:
+    layers = " ".join("|".join(map(_short, getattr(layer, "nodes", None) or [layer.mixer])) for layer in stack.layers)
+    repeats = f" × {stack.repeats}" if hasattr(stack, "repeats") else ""
+    return f"{stack.dim} × {len(stack.layers)}{repeats} ({layers})"
+
+
+def _short(operator: Any) -> str:
+    return f"{operator.label}_{operator.kernel}" if operator.kind == "convolution" else str(operator.label)

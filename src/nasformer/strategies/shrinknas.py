@@ -31,7 +31,7 @@ from nasformer.strategies.single_path import (
     unpacked,
 )
 from nasformer.strategies.strategy import Progress
-from nasformer.supernets.transformer import TransformerSupernet
+from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
 from nasformer.training.loss_window import LossWindow
 from nasformer.training.randomness import derive
@@ -95,7 +95,7 @@ class ShrinkNas(Value):
         space: Space,
         objective: Objective,
         task: Task,
-        supernet: TransformerSupernet,
+        supernet: Supernet,
         seed: int,
         last: Objective | None = None,
     ) -> ShrinkNasSearch:
@@ -112,7 +112,7 @@ class ShrinkNasSearch:
         space: Space,
         objective: Objective,
         task: Task,
-        supernet: TransformerSupernet,
+        supernet: Supernet,
         seed: int,
         last: Objective,
     ) -> None:
@@ -182,11 +182,12 @@ class ShrinkNasSearch:
         return self.last if self.round == self.settings.rounds - 1 else self.objective
 
     def _sampled(self) -> list[Any]:
-        """What is ranked first: the most recently sampled; where other limits hold, those within, refilled."""
+        """What is ranked first: the most recently sampled; where other limits hold, those of them within, refilled."""
         exploration, limits, settings = self.settings.exploration, self._limits(), self.supernet.settings
+        recent = list(self.sampled)[-exploration.first_ranking :]  # all that a checkpoint keeps
         if limits == self.objective:
-            return list(self.sampled)[-exploration.first_ranking :]
-        within = [member for member in self.sampled if limits.allows(member, settings)][-exploration.first_ranking :]
+            return recent
+        within = [member for member in recent if limits.allows(member, settings)]
         fresh = [limits.sample(self.space, self.random, settings) for _ in range(exploration.members - len(within))]
         return within + fresh
 
@@ -293,7 +294,7 @@ class ShrinkNasSearch:
 class _Within:
     """A sampler that stays within the limits."""
 
-    def __init__(self, sampler: Any, objective: Objective, supernet: TransformerSupernet) -> None:
+    def __init__(self, sampler: Any, objective: Objective, supernet: Supernet) -> None:
         self.sampler, self.objective, self.supernet = sampler, objective, supernet
 
     def sample(self, random: Random) -> Any:

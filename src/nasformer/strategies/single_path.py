@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from nasformer.spaces.space import Space
 from nasformer.strategies.objective import Objective
 from nasformer.supernets.adam import SliceAdam
-from nasformer.supernets.transformer import TransformerSupernet
-from nasformer.tasks.task import Task
+from nasformer.supernets.supernet import Supernet
+from nasformer.tasks.task import Stream, Task
 from nasformer.training.randomness import derive, seeded
 from nasformer.training.train import Training, fabric
 
@@ -39,26 +39,55 @@ class SinglePath:
         task: gives batches and losses.
         training: length and schedule of the supernet's training.
         seed: everything random is derived from it.
+        part: two fractions; the training data between them are used.
+        micro_batches: in how many pieces a batch is worked on, to save memory.
     """
 
-    def __init__(self, supernet: TransformerSupernet, task: Task, training: Training, seed: int) -> None:
-        self.task, self.training, self.seed = task, training, seed
+    def __init__(
+        self,
+        supernet: Supernet,
+        task: Task,
+        training: Training,
+        seed: int,
+        *,
+        part: tuple[float, float] = (0.0, 1.0),
+        micro_batches: int = 1,
+    ) -> None:
+        self.task, self.training, self.seed, self.micro_batches = task, training, seed, micro_batches
         self.device = fabric(training.precision)
         self.supernet = supernet.to(self.device.device)
         self.adam = SliceAdam(supernet.weights, weight_decay=training.weight_decay)
-        self.stream = task.stream(training.batch_tokens, derive(seed, "batches"))
+        self.stream = task.stream(training.batch_tokens, derive(seed, "batches"), part)
         self.updates = 0
 
-    def update(self, architecture: Any) -> tuple[float, int]:
-        """One update of one architecture's slices; returns its loss and the number of target tokens."""
+    def update(self, selection: Any, slower: float = 1.0) -> tuple[float, int]:
+        """One update of what an architecture or selection runs; returns its loss and the number of target tokens.
+
+        The learning rate is `slower` times the schedule's. Where the loss is no number nothing is changed.
+        """
         self.updates += 1
-        model = self.supernet.at(architecture)
+        model = self.supernet.at(selection)
         with seeded(self.seed, "dropout", self.updates), self.device.autocast():
-            batch = self.stream.next().to(self.device.device)
-            loss = self.task.loss(model, batch)
+            loss, tokens = self.differentiate(model, self.stream)
+        if math.isfinite(loss):
+            self.adam.step(model.parameters(), slower * self.training.schedule.rate(self.updates))
+        else:
+            model.zero_grad()
+        return loss, tokens
+
+    def differentiate(self, model: Any, stream: Stream) -> tuple[float, int]:
+        """The loss of a stream's next batch, its gradients where they belong; and the number of target tokens."""
+        batch = stream.next()
+        if self.micro_batches == 1:
+            loss = self.task.loss(model, batch.to(self.device.device))
             loss.backward()
-        self.adam.step(model.parameters(), self.training.schedule.rate(self.updates))
-        return float(loss.detach()), batch.tokens
+            return float(loss.detach()), batch.tokens
+        total = 0.0
+        for part in batch.split(self.micro_batches):
+            loss = self.task.loss(model, part.to(self.device.device)) * (part.tokens / batch.tokens)
+            loss.backward()
+            total += float(loss.detach())
+        return total, batch.tokens
 
     def divergence(self, sampler: Any, random: Random, *, members: int, tokens: int) -> dict[str, float]:
         """How much the outputs of different architectures differ for one fixed batch, dropout off.

@@ -9,8 +9,8 @@ copy of the model's code, and what holds for plain models holds for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class TransformerSupernet:
     ) -> None:
         self.space = space
         self._operators = {choice.name: choice for choice in space.choices if choice.operators}
+        self._alike = _alike(space, self._operators)
         covering = _covering(space)
         widest = max(stack.dim for a in covering for stack in (a.decoder, getattr(a, "encoder", a.decoder)))
         self.settings = settings.but(position_width=settings.position_width or widest)
@@ -53,7 +54,7 @@ class TransformerSupernet:
         self._lender = Lender(weights)
         self._sublayers: dict[tuple[str, int, Part], Sublayer] = {}
 
-    def to(self, device: torch.device) -> TransformerSupernet:
+    def to(self, device: torch.device) -> Self:
         """This supernet with its weights on a device; models lent before keep the old ones."""
         self.weights = {name: weight.to(device) for name, weight in self.weights.items()}
         self._lender, self._sublayers = Lender(self.weights), {}
@@ -69,7 +70,7 @@ class TransformerSupernet:
         if isinstance(selection, Mapping):
             return self._mixed(selection)
         with torch.device("meta"):
-            model = FAMILIES[selection.family](selection, self.settings, make=self._sublayer)
+            model = FAMILIES[selection.family].network(selection, self.settings, make=self._sublayer)
         return self._lender.lend(model, lambda name: name)
 
     def inherit(self, architecture: Any) -> nn.Module:
@@ -90,7 +91,10 @@ class TransformerSupernet:
 
     def _names(self, architecture: Any) -> Any:
         """From the name of a parameter in the plain model to the name of the shared weight."""
-        slots = {f"{stack}.layers.{index}.{part.role}": label(part.value) for stack, index, part in parts(architecture)}
+        slots = {}
+        for stack, index, part in parts(architecture):
+            slot = f"{stack}.layers.{index}.{part.role}"
+            slots[slot] = self._option(slot, part.value)
 
         def rename(name: str) -> str:
             for slot in self._operators:
@@ -100,11 +104,15 @@ class TransformerSupernet:
 
         return rename
 
+    def _option(self, slot: str, value: Any) -> str:
+        """The name of the option that an operator is: its label, or more where several options share one."""
+        return self._alike.get((slot, value)) or label(value)
+
     def _sublayer(self, stack: str, index: int, part: Part) -> Sublayer:
         key = (stack, index, part)
         if key not in self._sublayers:
             slot = f"{stack}.layers.{index}.{part.role}"
-            inside = f"{label(part.value)}." if slot in self._operators else ""
+            inside = f"{self._option(slot, part.value)}." if slot in self._operators else ""
 
             def rename(name: str) -> str:
                 return f"{slot}.{name.replace('operator.', f'operator.{inside}', 1)}"
@@ -132,10 +140,17 @@ class TransformerSupernet:
             getattr(model, stack).layers[int(index)][role].operator = Mixed(options, chosen.weights)
         return model
 
-    @cached_property
-    def parameter_count(self) -> int:
-        """How many numbers the shared weights hold."""
-        return sum(weight.numel() for weight in self.weights.values())
+
+def _alike(space: Space, operators: Mapping[str, Choice]) -> dict[tuple[str, Any], str]:
+    """The names of operators of one kind that differ in a number (kernels 3 and 5), by slot and operator."""
+    found = {}
+    for slot, choice in operators.items():
+        for index, name in enumerate(choice.options):
+            architecture = space.close(partial(_answer, {slot: index}, lambda _: 0))
+            for stack, layer, part in parts(architecture):
+                if f"{stack}.layers.{layer}.{part.role}" == slot and label(part.value) != name:
+                    found[slot, part.value] = name
+    return found
 
 
 def _answer(only: dict[str, int], otherwise: Callable[[Choice], int], choice: Choice) -> int:

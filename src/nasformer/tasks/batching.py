@@ -38,6 +38,17 @@ class Batch:
         """The same batch on a device."""
         return Batch(self.source.to(device), self.target_input.to(device), self.target_output.to(device), self.rows)
 
+    def split(self, parts: int) -> list[Batch]:
+        """The same pairs as several batches (fewer where there are fewer pairs), each cut to its own longest side."""
+        found = []
+        for rows in np.array_split(np.arange(len(self.rows)), min(parts, len(self.rows))):
+            start, stop = int(rows[0]), int(rows[-1]) + 1
+            source, output = self.source[start:stop], self.target_output[start:stop]
+            longest, width = int((source != PAD).sum(1).max()), int((output != PAD).sum(1).max())
+            target = self.target_input[start:stop, :width]
+            found.append(Batch(source[:, :longest], target, output[:, :width], self.rows[start:stop]))
+        return found
+
 
 class PairData:
     """Encoded pairs (each side ends with EOS) in flat arrays. Pairs with a side over `max_length` are never trained on.
@@ -112,12 +123,23 @@ def _grouped(data: PairData, rows: np.ndarray, tokens: int) -> list[np.ndarray]:
     return np.split(rows, bounds) if len(rows) else []
 
 
-def epoch_batches(data: PairData, tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one epoch, each an array of rows with rows × longest side ≤ `tokens`; depends on nothing else.
+def part_of(data: PairData, part: tuple[float, float], seed: int) -> np.ndarray:
+    """The rows between two fractions of all pairs in an order that `seed` alone decides; (0, 1) are all."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(data))
+    first, last = (round(fraction * len(data)) for fraction in part)
+    return np.sort(order[first:last])
+
+
+def epoch_batches(
+    data: PairData, tokens: int, seed: int, epoch: int, among: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The batches of one epoch, each an array of rows (of those `among`) with rows × longest side ≤ `tokens`; depends
+    on nothing else.
 
     Raises `RequestError` if no pair fits.
     """
     rows = data.usable(tokens)
+    rows = rows if among is None else np.intersect1d(rows, among, assume_unique=True)
     if not len(rows):
         limit = min(tokens, data.max_length or tokens)
         raise RequestError(
@@ -129,12 +151,12 @@ def epoch_batches(data: PairData, tokens: int, seed: int, epoch: int) -> list[np
 
 
 class BatchStream:
-    """Training batches without end; its state is the epoch and the position in it, both whole numbers."""
+    """Training batches without end, of the rows `among` (all where None); its state is the epoch and the position in
+    it, both whole numbers."""
 
-    def __init__(self, data: PairData, tokens: int, seed: int) -> None:
-        self._data, self._tokens, self._seed = data, tokens, seed
-        self._epoch, self._position = 0, 0
-        self._batches = epoch_batches(data, tokens, seed, 0)
+    def __init__(self, data: PairData, tokens: int, seed: int, among: np.ndarray | None = None) -> None:
+        self._data, self._tokens, self._seed, self._among = data, tokens, seed, among
+        self.load_state_dict({"epoch": 0, "position": 0})
 
     def next(self) -> Batch:
         """The next batch; a new epoch begins when one is over."""
@@ -150,7 +172,7 @@ class BatchStream:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes to where a stream of the same data, tokens and seed stood."""
         self._epoch, self._position = state["epoch"], state["position"]
-        self._batches = epoch_batches(self._data, self._tokens, self._seed, self._epoch)
+        self._batches = epoch_batches(self._data, self._tokens, self._seed, self._epoch, self._among)
 
 
 def in_order(data: PairData, tokens: int) -> Iterator[Batch]:

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
+from nasformer.models.network import SequenceToSequence
 from nasformer.models.pretrained import BOS, EOS, NasformerConfig, NasformerForSeq2SeqLM
-from nasformer.models.transformer import PAD, EncoderDecoderModel
+from nasformer.models.transformer import PAD
 from nasformer.tasks.vocabulary import SPECIALS, Vocabulary
 
 _LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trust_remote_code=True`)."""
@@ -60,7 +61,7 @@ class NasformerTokenizer(PreTrainedTokenizerFast):
 
 
 def save_pretrained(
-    network: EncoderDecoderModel, source: Vocabulary, target: Vocabulary, folder: Path, decoding: dict[str, Any]
+    network: SequenceToSequence, source: Vocabulary, target: Vocabulary, folder: Path, decoding: dict[str, Any]
 ) -> None:
     """Write the folder: `AutoModelForSeq2SeqLM.from_pretrained(folder)` and `AutoTokenizer` read it once this package's
     classes are known (`import nasformer.tasks.pretrained`, or `trust_remote_code=True`)."""
@@ -86,7 +87,7 @@ def load_pretrained(folder: Path) -> tuple[nn.Module, Vocabulary, Vocabulary]:
     """The network and the two vocabularies of a folder that `save_pretrained` wrote."""
     model = NasformerForSeq2SeqLM.from_pretrained(folder)
     vocabularies = [Vocabulary.read(folder / name) for name in ("tokenizer.json", "target_tokenizer.json")]
-    return model.network.eval(), *vocabularies  # type: ignore[return-value]
+    return model.network.eval(), *vocabularies
 
 
 AutoTokenizer.register(NasformerConfig, NasformerTokenizer, exist_ok=True)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-
-from nasformer.measures.statistics import Interval
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """What was measured on one split.
+    """What a model scored and what it took.
 
-    `bleu` and `chrf` are sacreBLEU scores with 95 % bootstrap intervals and signatures; `loss` is nats per target
-    token, without smoothing. `core_parameters` leave out embeddings and output projection, `flops` are of one pass over
-    a sentence of 30 tokens, `updates` of all training (of the supernet too), `evaluations` those of the search.
+    `quality` is what its task measures (`Task.quality`), as plain data: each task has other measures, and only the
+    report, which knows them by name, reads them again. `core_parameters` leave out embeddings and output projection,
+    `flops` are of one pass over a sentence of 30 tokens, `updates` of all training (of the supernet too), `evaluations`
+    those of the search.
     """
 
-    split: str
-    bleu: Interval
-    chrf: Interval
-    bleu_signature: str
-    chrf_signature: str
-    bleu_lowercase: float
-    bleu_lowercase_compound: float
-    loss: float
+    quality: Mapping[str, Any]
     core_parameters: int
     total_parameters: int
     flops: int
@@ -33,8 +26,6 @@ class Scorecard:
     seconds: float
 
     def data(self) -> dict[str, Any]:
-        """Plain data for `result.json`."""
-        plain = asdict(self)
-        for name in ("bleu", "chrf"):
-            plain[name]["signature"] = plain.pop(f"{name}_signature")
-        return plain
+        """Plain data for `result.json`: quality and cost side by side."""
+        cost = asdict(self)
+        return cost.pop("quality") | cost

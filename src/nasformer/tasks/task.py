@@ -34,8 +34,12 @@ class Task(Protocol):
         """What a model for this task needs besides its architecture."""
         ...
 
-    def stream(self, tokens: int, seed: int) -> Stream:
-        """Training batches of about `tokens` tokens, a function of the seed."""
+    def stream(self, tokens: int, seed: int, part: tuple[float, float] = (0.0, 1.0)) -> Stream:
+        """Training batches of about `tokens` tokens, a function of the seed.
+
+        `part` are two fractions: the training data between them, in an order of the data's own, so that streams of
+        parts that do not overlap share nothing, whatever their seeds.
+        """
         ...
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
@@ -59,7 +63,7 @@ class Task(Protocol):
         ...
 
     def quality(self, model: nn.Module, split: str) -> dict[str, Any]:
-        """The quality fields of a scorecard on a split."""
+        """The quality of a scorecard: the split, what the task measures on it, and the loss, as plain data."""
         ...
 
     def facts(self) -> dict[str, Any]:

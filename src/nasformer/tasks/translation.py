@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from nasformer.errors import RequestError
 from nasformer.measures.translation import translation_quality
 from nasformer.models.pretrained import beam_search
-from nasformer.models.transformer import PAD, EncoderDecoderModel, ModelSettings
+from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.value import Count, Value
-from nasformer.tasks.batching import Batch, BatchStream, PairData, draw, in_order
+from nasformer.tasks.batching import Batch, BatchStream, PairData, draw, in_order, part_of
 from nasformer.tasks.corpora import ParallelText, read_parallel
 from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.tasks.embedded import embedded_text
@@ -107,11 +106,17 @@ class TranslationTask:
 
     def model_settings(self, dropout: Dropout) -> ModelSettings:
         """Both vocabularies' sizes and the dropout."""
-        return ModelSettings(source_vocabulary=self.source.size, target_vocabulary=self.target.size, dropout=dropout)
+        return ModelSettings(
+            source_vocabulary=self.source.size,
+            target_vocabulary=self.target.size,
+            dropout=dropout,
+            shared_vocabulary=self.settings.shared_vocabulary,
+        )
 
-    def stream(self, tokens: int, seed: int) -> BatchStream:
-        """Training batches whose longer side fills at most `tokens` positions."""
-        return BatchStream(self.data["train"], tokens, seed)
+    def stream(self, tokens: int, seed: int, part: tuple[float, float] = (0.0, 1.0)) -> BatchStream:
+        """Training batches whose longer side fills at most `tokens` positions, of a part of the pairs."""
+        among = None if part == (0.0, 1.0) else part_of(self.data["train"], part, self.settings.data_seed)
+        return BatchStream(self.data["train"], tokens, seed, among)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Label-smoothed cross-entropy in nats per target token; ε is spread over the whole vocabulary."""
@@ -129,11 +134,11 @@ class TranslationTask:
         return total / sum(batch.tokens for batch in batches)
 
     @torch.no_grad()
-    def hidden(self, model: nn.Module, batch: Batch) -> Tensor:
+    def hidden(self, model: Any, batch: Batch) -> Tensor:
         """The decoder's last hidden states at real target positions, (positions, decoder dim), without dropout."""
         model.eval()
-        assert isinstance(model, EncoderDecoderModel)
-        return model.decode(batch.target_input, model.encode(batch.source))[batch.target_output != PAD]
+        hidden: Tensor = model.decode(batch.target_input, model.encode(batch.source))
+        return hidden[batch.target_output != PAD]
 
     def validation_loss(self, model: nn.Module) -> float:
         """`evaluate` over the whole validation split."""
@@ -150,7 +155,7 @@ class TranslationTask:
         device = next(model.parameters()).device
         loss = self.evaluate(model, [batch.to(device) for batch in in_order(data, EVALUATION_TOKENS)])
         found = translation_quality(self._decode(model, data), references)
-        return {name: getattr(found, name) for name in asdict(found)} | {"split": split, "loss": loss}
+        return {"split": split} | found.data() | {"loss": loss}
 
     def decoding(self) -> dict[str, Any]:
         """How `generate` decodes for this task."""
@@ -163,13 +168,14 @@ class TranslationTask:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Languages, pairs and vocabularies."""
+        """Languages, vocabularies and pairs; those left out are pairs that are not trained on."""
         return {
             "name": "translation",
             "path": self.settings.path or "embedded corpus",
             "source": self.text.languages[0],
             "target": self.text.languages[1],
-            "skipped_pairs": self.text.skipped,
+            "blank_pairs_left_out": self.text.skipped,
+            "long_pairs_left_out": self.data["train"].left_out(self.settings.max_length),
             "source_vocabulary": self.source.size,
             "target_vocabulary": self.target.size,
         } | {f"{split}_pairs": len(lines[0]) for split, lines in self.text.splits.items()}
@@ -179,8 +185,7 @@ class TranslationTask:
         target = batch.target_output.flatten()
         return cross_entropy(logits.flatten(0, 1), target, smoothing=smoothing, ignore=PAD)
 
-    def _decode(self, model: nn.Module, data: PairData) -> list[str]:
-        assert isinstance(model, EncoderDecoderModel)
+    def _decode(self, model: Any, data: PairData) -> list[str]:
         device = next(model.parameters()).device
         lines: dict[int, str] = {}
         for batch in in_order(data, EVALUATION_TOKENS // self.settings.beams):

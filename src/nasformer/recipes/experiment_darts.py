@@ -1,0 +1,102 @@
+"""A differentiable search carried out: restarts, derivation, training from scratch, and the controls that search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasformer.models.size import core_parameters
+from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.recipe import Recipe
+from nasformer.runs.run import Run
+from nasformer.runs.stage import Display
+from nasformer.spaces.named import darts_transformer, resized
+from nasformer.spaces.space import Space
+from nasformer.strategies.darts import Darts, DartsSearch
+from nasformer.strategies.drive import drive
+from nasformer.strategies.shrinknas import Exploration, ShrinkNas
+from nasformer.supernets.named import supernet_of
+from nasformer.tasks.batching import in_order
+
+INHERITED_TOKENS = 8192
+
+
+class DartsExperiment(Experiment):
+    """The derived architecture is trained from scratch; every arm gets that many updates after its own search."""
+
+    controls = (*Experiment.controls, "plain_darts", "uniform_sampling", "other_zero")
+
+    def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
+        super().__init__(recipe, run, display)
+        assert isinstance(recipe.strategy, Darts)
+        self.strategy = recipe.strategy
+
+    def find(self) -> dict[str, Any]:
+        """Search from every start, take the best derived architecture, train it."""
+        search, seconds = self._best_search(self.space, "search")
+        return self.from_scratch(search.best(), "found", searched=self._searched(), seconds=seconds)
+
+    def control(self, name: str, found: Any) -> dict[str, Any]:
+        """Plain DARTS and uniform sampling search, with as many updates; both end at the found one's core size."""
+        if name == "plain_darts":
+            search, seconds = self._best_search(self._plain_space(), "plain_darts_search", backward="stored")
+            architecture = resized(search.best(), core_parameters(found), core_parameters)
+            return self.from_scratch(architecture, name, searched=self._searched(), seconds=seconds)
+        if name == "other_zero":
+            search, _ = self._best_search(self.space, "search")
+            architecture = search.best(zero=not self.strategy.zero)
+            return self.from_scratch(architecture, name, searched=self._searched())
+        if name == "uniform_sampling":
+            return self._uniform(found)
+        return super().control(name, found)
+
+    def _searched(self) -> int:
+        """Updates of a search: of weights and of logits."""
+        return 2 * self.strategy.training.updates * self.strategy.restarts
+
+    def _best_search(self, space: Space, stage: str, **changes: Any) -> tuple[DartsSearch, float]:
+        """Of the searches from several starts that whose derived architecture has the lowest validation loss on
+        inherited weights; and the seconds of all."""
+        strategy = self.strategy.but(**changes)
+        searches, losses, seconds = [], [], 0.0
+        for start in range(strategy.restarts):
+            seed = (stage, start)
+            ways: dict[str, Any] = {}
+            if hasattr(space.template, "pooling"):
+                ways = {"backward": strategy.backward, "one_at_a_time": strategy.one_at_a_time}
+            supernet = supernet_of(space, self.settings, seed=self.seed("supernet", *seed), **ways)
+            search = strategy.begin(space, self.recipe.objective, self.task, supernet, self.seed("search", *seed))
+            place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
+            drive(search, place)
+            searches.append(search)
+            seconds += place.seconds
+            if strategy.restarts > 1:
+                losses.append(self._inherited_loss(search))
+        best = losses.index(min(losses)) if losses else 0
+        if losses:
+            self.run.record("restarts", stage=stage, losses=losses, best=best + 1)
+        return searches[best], seconds
+
+    def _inherited_loss(self, search: DartsSearch) -> float:
+        device = search.path.device.device
+        batches = [batch.to(device) for batch in in_order(self.task.data["valid"], INHERITED_TOKENS)]
+        return self.task.evaluate(search.supernet.at(search.best()), batches)
+
+    def _plain_space(self) -> Space:
+        """The plain Transformer of the same depth and a third of the stream's width (as 320 is to 960 in the paper)."""
+        stack = self.space.template.encoder  # type: ignore[attr-defined]
+        heads = next(o.heads for o in stack.layers[0].nodes[0].options if o.kind == "attention")
+        dim = max(1, round(stack.dim / 3 / (2 * heads))) * 2 * heads
+        return darts_transformer(dim=dim, layers=stack.depth, heads=heads)
+
+    def _uniform(self, found: Any) -> dict[str, Any]:
+        """Single paths drawn uniformly, then the best of random members by inherited weights (the paper's sampling)."""
+        training = self.strategy.training.but(updates=self._searched())
+        exploration = Exploration(members=50, iterations=4, first_ranking=50, validation_tokens=training.batch_tokens)
+        strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
+        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet", "uniform"), backward="stored")
+        seed = self.seed("uniform_sampling")
+        search = strategy.begin(self.space, self.recipe.objective, self.task, supernet, seed, self.equal(found))
+        stage = self.stage("uniform_sampling_search")
+        drive(search, stage)
+        cost: dict[str, Any] = {"evaluations": search.evaluations, "seconds": stage.seconds}
+        return self.from_scratch(search.best(), "uniform_sampling", searched=self._searched(), **cost)

@@ -1,0 +1,48 @@
+"""Every family of architectures, told apart by its field `family`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from nasformer.errors import RequestError, nearest
+from nasformer.spaces.reversible import Reversible, ReversibleDecoderOnly
+from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder
+from nasformer.spaces.value import read_data
+
+_BY_FAMILY = Discriminator(
+    lambda value: value.get("family") if isinstance(value, dict) else getattr(value, "family", None)
+)
+Architecture = Annotated[
+    Annotated[EncoderDecoder, Tag("encoder_decoder")]
+    | Annotated[DecoderOnly, Tag("decoder_only")]
+    | Annotated[Reversible, Tag("reversible")]
+    | Annotated[ReversibleDecoderOnly, Tag("reversible_decoder_only")],
+    _BY_FAMILY,
+]
+"""An architecture (or, with open fields, a space) of any family."""
+FAMILIES: dict[str, Any] = {
+    "encoder_decoder": EncoderDecoder,
+    "decoder_only": DecoderOnly,
+    "reversible": Reversible,
+    "reversible_decoder_only": ReversibleDecoderOnly,
+}
+
+
+def read_architecture(data: Any) -> Any:
+    """The architecture (or open architecture) that plain data describe.
+
+    Raises `RequestError` where the family is unknown (it names the nearest) or a field is wrong.
+    """
+    family = data.get("family") if isinstance(data, dict) else None
+    if family not in FAMILIES:
+        known = nearest(family, FAMILIES) if isinstance(family, str) else f"one of {', '.join(FAMILIES)}"
+        raise RequestError(f"expected an architecture with a known family, got {family!r}; {known}")
+    return FAMILIES[family].read(data)
+
+
+def read_architecture_file(path: Path) -> Any:
+    """The architecture (or open architecture) in a `.json`, `.yaml` or `.yml` file."""
+    return read_architecture(read_data(path, "architecture"))
