@@ -72,7 +72,7 @@ class DartsExperiment(Experiment):
             if strategy.restarts > 1:
                 losses.append(self._inherited_loss(search))
         best = losses.index(min(losses)) if losses else 0
-        if losses:
+        if losses and stage not in [event["stage"] for event in self.run.events("restarts")]:
             self.run.record("restarts", stage=stage, losses=losses, best=best + 1)
         return searches[best], seconds
 

@@ -107,17 +107,21 @@ class Objective(Value):
         )
 
     def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 300) -> Any:
-        """A member within the limits: uniform by rejection; where that finds none, a walk from the smallest member."""
+        """A member within the limits: uniform by rejection; where that finds none, a walk of mutants that never lets the
+        excess grow, from the smallest member and 50 steps long, or longer until it is within."""
         for _ in range(tries):
             member = space.sample(random)
             if self.allows(member, settings):
                 return member
         whole = getattr(space, "space", space)
         member = self.smallest(whole, settings)
-        for _ in range(50):
+        excess = self.excess(member, settings)
+        for step in range(2_000):
+            if step >= 50 and excess <= 0:
+                break
             mutant = whole.mutate(member, random, rate=0.05)
-            if self.allows(mutant, settings):
-                member = mutant
+            if (other := self.excess(mutant, settings)) <= excess:
+                member, excess = mutant, other
         return member
 
 
