@@ -12,8 +12,14 @@ from benchmarks.convolution_forms import convolution_forms
 from benchmarks.data_wait import data_wait
 from benchmarks.figure import Figure, Options
 from benchmarks.freed_memory import freed_memory
+from benchmarks.memory_prediction import memory_prediction
 from benchmarks.padding import padding
 from benchmarks.plain_step import plain_step, plain_step_bfloat16
+from benchmarks.reversible_depth import reversible_depth
+from benchmarks.reversible_memory import reversible_memory
+from benchmarks.reversible_options import reversible_options
+from benchmarks.reversible_precision import reversible_precision
+from benchmarks.reversible_step import reversible_step
 from benchmarks.search_cost import search_cost, search_cost_measured
 from benchmarks.supernet_step import supernet_step, supernet_step_small
 from nasformer.errors import RequestError, nearest
@@ -31,6 +37,12 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
     "convolution_forms": convolution_forms,
     "attention_forms": attention_forms,
     "freed_memory": freed_memory,
+    "reversible_depth": reversible_depth,
+    "reversible_memory": reversible_memory,
+    "reversible_options": reversible_options,
+    "reversible_step": reversible_step,
+    "memory_prediction": memory_prediction,
+    "reversible_precision": reversible_precision,
 }
 """Every benchmark, by name."""
 

@@ -6,7 +6,7 @@ Run: python examples/search_in_python.py
 import tempfile
 from pathlib import Path
 
-from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.carry_out import carry_out
 from nasformer.recipes.named import demo
 from nasformer.recipes.recipe import override
 from nasformer.runs.run import Run
@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
         with Run.create(path, recipe.data(), seed=recipe.seed, command="examples/search_in_python.py") as run:
-            result = Experiment(recipe, run, Quiet()).carry_out()
+            result = carry_out(recipe, run, Quiet())
     for row in result["rows"]:
         card = row["scorecard"]
         size, bleu = card["core_parameters"], card["bleu"]["value"]

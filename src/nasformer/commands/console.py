@@ -8,9 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+SELECTIONS_TOLD = 8
+"""How often the selection of a differentiable search is told in a stage."""
+
 
 class ConsoleDisplay:
-    """Progress bars, one for each stage, and a line for each exploration, round and finished stage."""
+    """Progress bars, one for each stage, and a line for what a person waits for: explorations, rounds, now and then a
+    selection, what was derived, finished stages."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -19,6 +23,8 @@ class ConsoleDisplay:
         self.bars = Progress(*columns, *times, console=console, refresh_per_second=2, disable=not console.is_terminal)
         self._stages: dict[str, TaskID] = {}
         self._told, self._begun = 0.0, {"": 0.0}
+        self._totals: dict[str, int] = {}
+        self._selections: dict[str, tuple[int, str]] = {}
 
     def __enter__(self) -> ConsoleDisplay:
         self.bars.start()
@@ -34,6 +40,7 @@ class ConsoleDisplay:
                 self.bars.stop_task(other)
             self._stages[stage] = self.bars.add_task(stage, total=total, text=text)
             self._begun[stage], self._told = time.monotonic(), time.monotonic()
+        self._totals[stage] = total
         self.bars.update(self._stages[stage], completed=done, total=total, text=text)
         if not self.console.is_terminal and time.monotonic() - self._told > 60:
             self._told = time.monotonic()
@@ -55,8 +62,38 @@ class ConsoleDisplay:
             self.console.print(
                 f"{stage}: divergence {fields['when']} round {fields['round']}: {fields['variance']:.4f}"
             )
+        elif event == "selection":
+            self._tell_selection(stage, fields)
+        elif event == "derived":
+            self._say(f"{stage}: {derived(fields['without_zero'], fields['with_zero'])}")
+        elif event == "restarts":
+            losses = ", ".join(f"{loss:.3f}" for loss in fields["losses"])
+            self._say(
+                f"{stage}: start {fields['best']} of {len(fields['losses'])} is taken (validation losses {losses})"
+            )
+        elif event == "memory_plan":
+            self._say(f"{stage}: {fields['text']}")
+        elif event == "rewound":
+            self._say(
+                f"{stage}: the loss of update {fields['update']} was no number; back to update {fields['to']}, with "
+                f"{fields['slower']:g} of the set rates"
+            )
         elif event == "finished":
             self.console.print(f"{stage}: finished after {fields['seconds']:.0f} s")
+
+    def _tell_selection(self, stage: str, fields: dict[str, Any]) -> None:
+        """The entropy and the operators in front, a few times a stage."""
+        update, (told, before) = fields["update"], self._selections.get(stage, (0, ""))
+        if update - told < self._totals.get(stage, 0) / SELECTIONS_TOLD:
+            return
+        front = most_probable(fields["probabilities"])
+        self._selections[stage] = (update, front)
+        self._say(
+            f"{stage}: entropy {fields['entropy']:.2f} of 1; in front {'as before' if front == before else front}"
+        )
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
 
 
 def operators(shares: dict[str, dict[str, float]]) -> str:
@@ -67,3 +104,22 @@ def operators(shares: dict[str, dict[str, float]]) -> str:
         for option, share in options.items():
             totals[option] = totals.get(option, 0.0) + share / len(layers)
     return ", ".join(f"{name} {share:.0%}" for name, share in sorted(totals.items(), key=lambda item: -item[1]))
+
+
+def most_probable(probabilities: dict[str, dict[str, float]]) -> str:
+    """The option of each choice with the largest probability: `encoder attention|identity zero|attention`, layers
+    with a space between them and the nodes of a layer with |."""
+    stacks: dict[str, dict[str, list[str]]] = {}
+    for choice, options in probabilities.items():
+        stack, _, place = choice.partition(".layers.")
+        stacks.setdefault(stack, {}).setdefault(place.split(".")[0], []).append(max(options, key=options.__getitem__))
+    lines = {stack: " ".join(map("|".join, layers.values())) for stack, layers in stacks.items()}
+    return ", ".join(f"{stack} {line}" for stack, line in lines.items())
+
+
+def derived(without_zero: dict[str, Any], with_zero: dict[str, Any]) -> str:
+    """What both rules for Zero derive; once, where it is the same."""
+    one, other = (f"{d['architecture']}, {d['core_parameters']:,} core parameters" for d in (without_zero, with_zero))
+    if one == other:
+        return f"derived with and without Zero: {one}"
+    return f"derived without Zero: {one}; with Zero: {other}"

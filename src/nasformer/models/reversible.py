@@ -58,7 +58,8 @@ def frame_parameters(architecture: Reversible | ReversibleDecoderOnly) -> int:
 
 def table_parameters(architecture: Reversible | ReversibleDecoderOnly, settings: ModelSettings) -> int:
     """Parameters of the token tables; the output uses the target's."""
-    source = 0 if settings.shared_vocabulary else settings.source_vocabulary or 0
+    apart = isinstance(architecture, Reversible) and not settings.shared_vocabulary
+    source = (settings.source_vocabulary or 0) if apart else 0
     return (source + settings.target_vocabulary) * architecture.embedding_dim
 
 
@@ -106,7 +107,7 @@ class _Reversible(nn.Module):
         self.architecture: Any = architecture
         self.settings = settings
         self.backward: Backward = "stored"
-        self.one_at_a_time = True
+        self.one_at_a_time, self.exact = True, False
         self.tokens = Tokens(settings.target_vocabulary, architecture.embedding_dim)
         self.frame = nn.ModuleDict(_frame(architecture))
         make = make or self._node
@@ -134,8 +135,8 @@ class _Reversible(nn.Module):
         x = self.frame[f"{stack}_input"](embedded)
         x = add_positions(x, padding, offset, self.settings.position_width or x.shape[-1])
         x = dropout(x, self.settings.residual_dropout(x.shape[-1]), self.training)
-        ways: dict[str, Any] = {"backward": self.backward, "one_at_a_time": self.one_at_a_time, "cache": cache}
-        x = getattr(self, stack)(x, padding, memory, **ways)
+        ways: dict[str, Any] = {"backward": self.backward, "one_at_a_time": self.one_at_a_time, "exact": self.exact}
+        x = getattr(self, stack)(x, padding, memory, **ways, cache=cache)
         return self.frame[f"{stack}_norm"](x) if self.architecture.final_norm else x
 
     def _decode(self, tokens: Tensor, memory: Memory | None, cache: Cache | None) -> Tensor:

@@ -16,7 +16,9 @@ graph, and serves both for the inverse and for its gradients. How ours differs f
 - A node with several options can be differentiated one option at a time: for Y = Σ_o w_o · O_o(H) and the gradient D
   of Y, the gradient of w_o is ⟨D, O_o(H)⟩; memory does not grow with the number of options, and nothing is computed
   twice for it.
-- The streams are float32 (or wider) under autocast, because rebuilding subtracts what was added.
+- The streams are float32 (or wider) under autocast, because rebuilding subtracts what was added. With `exact` they are
+  float64 while activations are rebuilt: what is lost by rounding is then too little to change what a node sees, so that
+  it computes the very same numbers again. In float32 the loss flips ReLUs and grows with depth (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -120,22 +122,25 @@ class ReversibleStack(nn.Module):
         *,
         backward: Backward = "stored",
         one_at_a_time: bool = True,
+        exact: bool = False,
         cache: Cache | None = None,
     ) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim).
 
         `padding` (batch, time) is true where padded; `memory` is what cross-attention sees, with one output. "rebuilt"
         keeps only the result for the backward pass and takes four units of work for three; with `one_at_a_time` it
-        differentiates the options of a node one after another. `cache` is for decoding step by step.
+        differentiates the options of a node one after another, and `exact` gives it streams that are rebuilt to the
+        bit. `cache` is for decoding step by step.
         """
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         layers = self.nodes()
         seed = int(torch.randint(2**62, (), dtype=torch.int64)) if self.training else None
-        place = _Pass(layers, padding, None if memory is None else memory.padding, seed, one_at_a_time, x.device)
+        place = _Pass(layers, padding, None if memory is None else memory.padding, seed, one_at_a_time, x)
         if backward == "stored" or cache is not None or not torch.is_grad_enabled():
             return place.forward(x, memory, cache)
         output = None if memory is None else memory.outputs[0]
-        return _Rebuilt.apply(place, x, output, *place.shared)
+        stream = x.to(torch.float64) if exact else x
+        return _Rebuilt.apply(place, stream, output, *place.shared).to(x.dtype)
 
 
 class _Pass:
@@ -148,16 +153,16 @@ class _Pass:
         memory_padding: Tensor | None,
         seed: int | None,
         one_at_a_time: bool,
-        device: torch.device,
+        x: Tensor,
     ) -> None:
         self.layers, self.padding, self.memory_padding = layers, padding, memory_padding
-        self.seed, self.one_at_a_time, self.device = seed, one_at_a_time, device
+        self.seed, self.one_at_a_time, self.device, self.dtype = seed, one_at_a_time, x.device, x.dtype
         self.modes = [node.training for nodes in layers for node in nodes]
         self.mixing = [[node.weights for node in nodes] for nodes in layers]  # a node may get others after this pass
         parameters = [p for nodes in layers for node in nodes for p in node.parameters() if p.requires_grad]
         mixing = [weights for row in self.mixing for weights in row if weights is not None]
         self.shared = list({id(tensor): tensor for tensor in [*mixing, *parameters]}.values())
-        kind = device.type
+        kind = x.device.type
         casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # none on meta
         self.autocast = torch.get_autocast_dtype(kind) if casts else None
 
@@ -169,7 +174,7 @@ class _Pass:
                 for k, node in enumerate(nodes):
                     self._start(index, k)
                     inside = None if cache is None else cache.setdefault(f"{index}.{k}", {})
-                    others = splits[k + 1 :] + splits[:k]
+                    others = [split.to(self.dtype) for split in (*splits[k + 1 :], *splits[:k])]
                     splits[k] = splits[k] + node(others, self.padding, memory, inside)
         return torch.cat(splits, dim=-1)
 
@@ -218,8 +223,8 @@ class _Pass:
 
     def backward(self, y: Tensor, memory: Tensor | None, gradient: Tensor, gradients: _Gradients) -> Tensor:
         """From what left the top, and its gradient, the gradient of what entered; the others go to `gradients`."""
-        splits = list(y.chunk(len(self.layers[0]), dim=-1))
-        totals = list(gradient.to(y.dtype).chunk(len(splits), dim=-1))
+        splits = [split.contiguous() for split in y.chunk(len(self.layers[0]), dim=-1)]
+        totals = [total.contiguous() for total in gradient.to(self.dtype).chunk(len(splits), dim=-1)]
         if [node.training for nodes in self.layers for node in nodes] != self.modes:
             raise RuntimeError(
                 "a reversible stack was switched between training and evaluation after its forward pass; expected its "
@@ -230,7 +235,7 @@ class _Pass:
                 for k in reversed(range(len(splits))):
                     self._start(index, k)
                     order = [*range(k + 1, len(splits)), *range(k)]
-                    others = [splits[i].detach().requires_grad_() for i in order]
+                    others = [splits[i].detach().to(self.dtype).requires_grad_() for i in order]
                     value, found = self._node(index, k, others, memory, totals[k], gradients)
                     splits[k] = splits[k] - value
                     for i, deposit in zip(order, found, strict=True):
@@ -263,7 +268,7 @@ class _Pass:
             found = _differentiate(output, leaves, weights[number] * total)
             gradients.add(leaves[1:], found[1:])
             output = output.detach()
-            inner[number] = torch.dot(total.reshape(-1), output.reshape(-1))
+            inner[number] = torch.dot(total.view(-1), output.reshape(-1))
             if found[0] is not None:
                 deposit = found[0] if deposit is None else deposit + found[0]
             value = weights[number] * output if value is None else torch.addcmul(value, output, weights[number])
@@ -329,5 +334,5 @@ class _Rebuilt(torch.autograd.Function):
         leaf = None if memory is None else memory.detach().requires_grad_(ctx.needs_input_grad[2])
         owners = [leaf, *place.shared]
         gradients = _Gradients(owners, ctx.needs_input_grad[2:])
-        entered = place.backward(y.detach(), leaf, gradient, gradients)
+        entered = place.backward(y.detach(), leaf, gradient, gradients).to(y.dtype)
         return None, entered, *(gradients.of(owner) for owner in owners)

@@ -172,7 +172,8 @@ class Experiment:
         return None
 
     def _write(self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None) -> dict[str, Any]:
-        limits = {k: v for k, v in self.recipe.objective.data().items() if k != "penalty" and v is not None}
+        objective = self.recipe.objective.data()
+        limits = {k: v for k, v in objective.items() if k.startswith(("min_", "max_")) and v is not None}
         result = {
             "recipe": self.recipe.name,
             "task": self.task.facts(),

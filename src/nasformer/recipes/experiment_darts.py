@@ -13,6 +13,7 @@ from nasformer.spaces.named import darts_transformer, resized
 from nasformer.spaces.space import Space
 from nasformer.strategies.darts import Darts, DartsSearch
 from nasformer.strategies.drive import drive
+from nasformer.strategies.memory import plan
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.supernets.named import supernet_of
 from nasformer.tasks.batching import in_order
@@ -28,7 +29,7 @@ class DartsExperiment(Experiment):
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         super().__init__(recipe, run, display)
         assert isinstance(recipe.strategy, Darts)
-        self.strategy = recipe.strategy
+        self.strategy = self._fitting(recipe.strategy, self.space, "search")
 
     def find(self) -> dict[str, Any]:
         """Search from every start, take the best derived architecture, train it."""
@@ -49,6 +50,22 @@ class DartsExperiment(Experiment):
             return self._uniform(found)
         return super().control(name, found)
 
+    def _fitting(self, strategy: Darts, space: Space, stage: str) -> Darts:
+        """The strategy in the fastest way that stays within the memory limit, where one is set; planned once a run."""
+        limit = self.recipe.objective.memory
+        if limit is None:
+            return strategy
+        name = f"memory/{stage}.json"
+        if not (self.run.path / name).exists():
+            self.display.progress(stage, 0, 1, "planning memory")
+            tokens = strategy.training.batch_tokens
+            found = plan(space, self.settings, tokens, min(self.recipe.task.max_length, tokens), limit)
+            self.run.write_json(name, found.data())
+            self.run.record("memory_plan", of=stage, **found.data())
+            self.display.event("memory_plan", {"stage": stage} | found.data())
+        chosen = self.run.read_json(name)
+        return strategy.but(**{way: chosen[way] for way in ("backward", "one_at_a_time", "micro_batches")})
+
     def _searched(self) -> int:
         """Updates of a search: of weights and of logits."""
         return 2 * self.strategy.training.updates * self.strategy.restarts
@@ -57,12 +74,14 @@ class DartsExperiment(Experiment):
         """Of the searches from several starts that whose derived architecture has the lowest validation loss on
         inherited weights; and the seconds of all."""
         strategy = self.strategy.but(**changes)
+        if space is not self.space:
+            strategy = self._fitting(strategy, space, stage)
         searches, losses, seconds = [], [], 0.0
         for start in range(strategy.restarts):
             seed = (stage, start)
             ways: dict[str, Any] = {}
             if hasattr(space.template, "pooling"):
-                ways = {"backward": strategy.backward, "one_at_a_time": strategy.one_at_a_time}
+                ways = {name: getattr(strategy, name) for name in ("backward", "one_at_a_time", "exact")}
             supernet = supernet_of(space, self.settings, seed=self.seed("supernet", *seed), **ways)
             search = strategy.begin(space, self.recipe.objective, self.task, supernet, self.seed("search", *seed))
             place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
@@ -72,8 +91,9 @@ class DartsExperiment(Experiment):
             if strategy.restarts > 1:
                 losses.append(self._inherited_loss(search))
         best = losses.index(min(losses)) if losses else 0
-        if losses and stage not in [event["stage"] for event in self.run.events("restarts")]:
-            self.run.record("restarts", stage=stage, losses=losses, best=best + 1)
+        if losses and stage not in [event["of"] for event in self.run.events("restarts")]:
+            self.run.record("restarts", of=stage, losses=losses, best=best + 1)  # of no stage: none may forget it
+            self.display.event("restarts", {"stage": stage, "losses": losses, "best": best + 1})
         return searches[best], seconds
 
     def _inherited_loss(self, search: DartsSearch) -> float:

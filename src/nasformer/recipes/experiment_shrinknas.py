@@ -42,6 +42,11 @@ class ShrinkNasExperiment(Experiment):
         super().__init__(recipe, run, display)
         assert isinstance(recipe.strategy, ShrinkNas)
         self.strategy = recipe.strategy
+        if recipe.objective.memory is not None:
+            raise RequestError(
+                "objective.memory plans the updates of differentiable searches; a single-path search runs one "
+                "architecture at a time: limit its size instead (objective.max_total_parameters)"
+            )
         if "sizes_only" in recipe.controls:
             recipe.objective.check(self._sizes_only(), self.settings)
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
 from nasformer.report.diagram import Block, Box, Diagram, Stack
 from nasformer.report.figure import INK, QUIET, operator_colour, svg, words
+from nasformer.report.reversible import draw_reversible
+from nasformer.report.shapes import canvas, frame, ink_on, short
 
 
 def draw_architecture(diagram: Diagram) -> str:
-    """The architecture: stacks of layers with the input at the bottom, or nested boxes for an unknown family."""
+    """The architecture: stacks of layers with the input at the bottom, or nested boxes for an unknown family.
+
+    Reversible stacks have a drawing of their own.
+    """
+    if any(stack.splits for stack in diagram.stacks):
+        return draw_reversible(diagram)
     return _draw_stacks(diagram) if diagram.stacks else _draw_box(diagram.box or Box(diagram.family))
 
 
@@ -25,7 +31,7 @@ def _draw_stacks(diagram: Diagram) -> str:
     height, width = max(heights) + 0.35, len(diagram.stacks) * (_WIDTH + _GAP) - _GAP + 0.2
 
     def draw(figure: Figure) -> None:
-        axes = _canvas(figure, width, height)
+        axes = canvas(figure, width, height)
         ports: dict[tuple[str, int, str], tuple[float, float]] = {}
         for column, stack in enumerate(diagram.stacks):
             _draw_stack(axes, stack, 0.1 + column * (_WIDTH + _GAP), ports)
@@ -54,7 +60,7 @@ def _draw_stack(axes: Axes, stack: Stack, left: float, ports: dict[tuple[str, in
     bottom = 0.4
     for number, layer in enumerate(stack.layers):
         top = bottom + _BLOCK * len(layer) + 0.1
-        _frame(axes, left, bottom, _WIDTH, top - bottom, "#F8F8F8", "#C4C4C4")
+        frame(axes, left, bottom, _WIDTH, top - bottom, "#F8F8F8", "#C4C4C4")
         axes.text(left + 0.17, (bottom + top) / 2, str(number), fontsize=9, color=QUIET, ha="center", va="center")
         for place, block in enumerate(layer):
             low = bottom + 0.07 + place * _BLOCK
@@ -67,13 +73,13 @@ def _draw_stack(axes: Axes, stack: Stack, left: float, ports: dict[tuple[str, in
 
 def _draw_block(axes: Axes, block: Block, left: float, bottom: float, width: float) -> None:
     colour = operator_colour(block.kind)
-    _frame(axes, left, bottom, width, _BLOCK - 0.04, colour, "none")
-    ink = "white" if _luminance(colour) < 0.19 else INK
+    frame(axes, left, bottom, width, _BLOCK - 0.04, colour, "none")
+    ink = ink_on(colour)
     name = words(block.kind)
     room = 47 - round(1.1 * len(name))
     middle = bottom + _BLOCK / 2 - 0.02
     axes.text(left + 0.08, middle, name, fontsize=8, fontweight="bold", color=ink, va="center")
-    axes.text(left + width - 0.08, middle, _short(block.text, room), fontsize=8, color=ink, va="center", ha="right")
+    axes.text(left + width - 0.08, middle, short(block.text, room), fontsize=8, color=ink, va="center", ha="right")
 
 
 _LINE, _MOST_LINES = 0.3, 160
@@ -87,18 +93,18 @@ def _draw_box(box: Box) -> str:
         if top < 0.1 + _LINE:
             return end
         if end > 0:
-            _frame(axes, left, end + 0.05, right - left, top - end - 0.08, "#F3F6F9" if odd else "white", "#9AA7B4")
+            frame(axes, left, end + 0.05, right - left, top - end - 0.08, "#F3F6F9" if odd else "white", "#9AA7B4")
         middle = top - _LINE / 2 - 0.03
         axes.text(left + 0.1, middle, one.title, fontsize=8.5, fontweight="bold", color=INK, va="center")
         room = int((right - left) * 12.5) - round(1.25 * len(one.title))
-        axes.text(right - 0.1, middle, _short(one.text, room), fontsize=8, color=INK, va="center", ha="right")
+        axes.text(right - 0.1, middle, short(one.text, room), fontsize=8, color=INK, va="center", ha="right")
         top -= _LINE
         for part in one.inner:
             top = place(axes, part, left + 0.15, top, right - 0.1, not odd)
         return end
 
     def draw(figure: Figure) -> None:
-        axes = _canvas(figure, width, height)
+        axes = canvas(figure, width, height)
         place(axes, box, 0.1, height - 0.1, width - 0.1, False)
         if _lines(box) > _MOST_LINES:
             axes.text(width / 2, 0.15, "… and more fields", fontsize=8.5, color=QUIET, ha="center")
@@ -109,36 +115,3 @@ def _draw_box(box: Box) -> str:
 def _lines(box: Box) -> float:
     """The height of a box, in lines."""
     return 1 + sum(map(_lines, box.inner)) + (0.25 if box.inner else 0)
-
-
-def _canvas(figure: Figure, width: float, height: float) -> Axes:
-    """Axes without axes, measured in inches."""
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(0, height))
-    axes.axis("off")
-    return axes
-
-
-def _frame(axes: Axes, left: float, bottom: float, width: float, height: float, face: str, edge: str) -> None:
-    axes.add_patch(
-        FancyBboxPatch(
-            (left, bottom),
-            width,
-            height,
-            boxstyle="round,pad=0,rounding_size=0.06",
-            facecolor=face,
-            edgecolor=edge,
-            linewidth=0.8,
-        )
-    )
-
-
-def _luminance(colour: str) -> float:
-    """The relative luminance of WCAG 2: 0 is black, 1 is white."""
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _short(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: max(0, room - 1)].rstrip(" ,") + "…"

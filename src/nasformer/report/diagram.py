@@ -18,11 +18,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Stack:
-    """Layers from the input upwards, each a tuple of blocks in the order in which they run."""
+    """Layers from the input upwards, each a tuple of blocks in the order in which they run.
+
+    With `splits` (a reversible stack) block k of a layer is the node of split k; all layers run `repeats` times.
+    """
 
     name: str
     dim: int | None
     layers: tuple[tuple[Block, ...], ...]
+    repeats: int = 1
+    splits: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class Diagram:
     stacks: tuple[Stack, ...] = ()
     connections: tuple[Connection, ...] = ()
     box: Box | None = None
+    embedding_dim: int | None = None
+    pooling: str | None = None
+    final_norm: bool = False
 
 
 def read_diagram(architecture: Mapping[str, Any]) -> Diagram:
@@ -62,7 +70,16 @@ def read_diagram(architecture: Mapping[str, Any]) -> Diagram:
     if not inner or not all(_is_stack(part) for part in inner.values()):
         return Diagram(family, norm, box=_box(family, {k: v for k, v in architecture.items() if k != "family"}))
     stacks = tuple(_stack(name, part) for name, part in inner.items())
-    return Diagram(family, norm, stacks, _connections(inner))
+    if not any(stack.splits for stack in stacks):
+        return Diagram(family, norm, stacks, _connections(inner))
+    return Diagram(
+        family,
+        norm,
+        stacks,
+        embedding_dim=architecture.get("embedding_dim"),
+        pooling=architecture.get("pooling"),
+        final_norm=architecture.get("final_norm") is True,
+    )
 
 
 def _is_stack(part: Any) -> bool:
@@ -71,16 +88,33 @@ def _is_stack(part: Any) -> bool:
 
 
 def _kinds(layer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    nodes = layer.get("nodes")
+    if isinstance(nodes, list):
+        layer = {f"split {k}": node for k, node in enumerate(nodes, 1)}
     return {role: part for role, part in layer.items() if isinstance(part, Mapping) and "kind" in part}
 
 
 def _stack(name: str, part: Mapping[str, Any]) -> Stack:
     dim = part.get("dim") if isinstance(part.get("dim"), int) else None
+    splits = max((len(layer["nodes"]) for layer in part["layers"] if isinstance(layer.get("nodes"), list)), default=0)
+    if splits:
+        width = dim // splits if dim else None
+        nodes = (_kinds(layer).items() for layer in part["layers"])
+        rows = (
+            tuple(Block(role, str(node["kind"]), _node_settings(node, width)) for role, node in row) for row in nodes
+        )
+        repeats = part.get("repeats", 1)
+        return Stack(name, dim, tuple(rows), repeats if isinstance(repeats, int) else 1, splits)
     layers = (
         tuple(Block(role, str(block["kind"]), _settings(block, dim)) for role, block in _kinds(layer).items())
         for layer in part["layers"]
     )
     return Stack(name, dim, tuple(layers))
+
+
+def _node_settings(node: Mapping[str, Any], width: int | None) -> str:
+    """As `_settings`; the span is left out, for of a reversible encoder only the last output is there."""
+    return _settings({name: value for name, value in node.items() if name != "span"}, width)
 
 
 def _settings(block: Mapping[str, Any], dim: int | None) -> str:

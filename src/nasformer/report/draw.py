@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle, groupby
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from nasformer.report.differentiable import first_start
 from nasformer.report.figure import FAINT, INK, QUIET, operator_colour, row_colour, svg, words
 from nasformer.report.table import amount
 from nasformer.report.values import FOUND, Divergence, Exploration, Measured, Round, Row, Scatter, SearchCurve, Shares
 
 _MARKERS = "osD^vPX<>ph"
 _MOST_POINTS = 1000
+_NARROWEST = 0.2
+_LATER_STARTS: Any = ((0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 
 
 def trains_supernet(stage: str) -> bool:
-    """Whether a stage trains a supernet (`search`, `spos_search`, …); `random_search` fine-tunes a plain model."""
-    return stage == "search" or (stage.endswith("_search") and stage != "random_search")
+    """Whether a stage trains a supernet (`search_2`, `spos_search`, …); `random_search` fine-tunes a plain model."""
+    first = first_start(stage)
+    return first == "search" or (first.endswith("_search") and first != "random_search")
 
 
 def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> str:
@@ -55,13 +60,18 @@ def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> 
 
 
 def _draw_curve(axes: Axes, curve: SearchCurve) -> None:
-    colour, label = row_colour(curve.stage), words(curve.stage)
+    first = first_start(curve.stage)
+    colour, label = row_colour(first), words(curve.stage)
+    line = "-" if curve.stage == first else _LATER_STARTS[int(curve.stage[len(first) + 1 :]) % len(_LATER_STARTS)]
     thick = 2.4 if curve.stage == FOUND else 1.5
     if curve.updates:
         step = 1 + len(curve.updates) // _MOST_POINTS
         updates = curve.updates[::step]
+        alone = "o" if len(updates) == 1 else ""
         axes.plot(updates, curve.losses[::step], color=colour, alpha=0.18, linewidth=0.8)
-        axes.plot(updates, curve.smoothed[::step], color=colour, linewidth=thick, label=label)
+        axes.plot(
+            updates, curve.smoothed[::step], color=colour, linewidth=thick, linestyle=line, marker=alone, label=label
+        )
         label = "_"
     if curve.validation_updates:
         axes.plot(
@@ -175,7 +185,12 @@ def draw_scatter(scatter: Scatter) -> str:
                     label=f"limit {amount(scatter.limit)}",
                 )
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+            axes.xaxis.set_major_locator(MaxNLocator(8))
             axes.margins(x=0.06)
+            low, high = axes.get_xlim()
+            if high - low < _NARROWEST * (low + high) / 2:  # models of one size stand above each other
+                middle = (low + high) / 2
+                axes.set_xlim((1 - _NARROWEST / 2) * middle, (1 + _NARROWEST / 2) * middle)
             _legend(axes)
 
     return svg("scatter", "Size against quality", (8.4, 0.4 + 3.0 * max(1, len(panels))), draw)

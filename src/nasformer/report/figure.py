@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
@@ -18,15 +19,30 @@ OPERATOR_COLOURS = {
     "attention": "#0072B2",
     "light_convolution": "#E69F00",
     "dynamic_convolution": "#D55E00",
+    "convolution": "#CC79A7",
     "long_short": "#009E73",
     "long_short_light": "#009E73",
     "long_short_dynamic": "#00634A",
     "cross_attention": "#9CCDEC",
     "feed_forward": "#DADADA",
+    "gated_linear": "#D3C35C",
     "skip": "#F4F4F4",
+    "identity": "#F4F4F4",
     "none": "#FFFFFF",
+    "zero": "#FFFFFF",
 }
 """The colour of each kind of operator, told apart by colour-blind readers (after Okabe and Ito)."""
+
+LINE_COLOURS = {
+    "cross_attention": "#56A9DD",
+    "feed_forward": "#8A8A8A",
+    "gated_linear": "#A8962B",
+    "skip": INK,
+    "identity": INK,
+    "none": INK,
+    "zero": INK,
+}
+"""What lines of operators with a pale colour are drawn in; the four that do nothing differ in their dashes."""
 
 ROW_COLOURS = {
     "found": "#111111",
@@ -39,6 +55,12 @@ ROW_COLOURS = {
     "spos": "#56B4E9",
     "spos_search": "#56B4E9",
     "sizes_only": "#8C6D31",
+    "random_architecture": "#B8A038",
+    "uniform_sampling": "#CC79A7",
+    "uniform_sampling_search": "#CC79A7",
+    "plain_darts": "#332288",
+    "plain_darts_search": "#332288",
+    "other_zero": "#999999",
 }
 """The colour of each stage and row; a row built of one operator has that operator's colour."""
 
@@ -70,6 +92,22 @@ _STYLE: Any = {
 def operator_colour(kind: str) -> str:
     """The one colour of a kind of operator, on every figure; a kind that is not listed keeps its own too."""
     return OPERATOR_COLOURS.get(kind) or _other(kind)
+
+
+def family(option: str) -> str:
+    """The kind of operator of an option of a choice: `convolution` for `convolution_11`."""
+    kind = option
+    while kind not in OPERATOR_COLOURS and "_" in kind:
+        kind = kind.rpartition("_")[0]
+    return kind if kind in OPERATOR_COLOURS else option
+
+
+def shade(colour: str, place: int, count: int) -> str:
+    """One of `count` shades of a colour, light to dark."""
+    depth = 0.0 if count < 2 else 0.9 * place / (count - 1) - 0.4
+    towards = 1.0 if depth < 0 else 0.0
+    red, green, blue = (part + abs(depth) * (towards - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def row_colour(name: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.report.diagram import Diagram, read_diagram
+from nasformer.report.differentiable import read_differentiable
+from nasformer.report.reading import has, mapping, named, natural, number, objects
 from nasformer.report.values import (
     FOUND,
     QUALITIES,
@@ -38,10 +40,11 @@ def gather(run_folder: Path) -> Gathered:
         raise RequestError(f"expected a run folder (with {', '.join(parts)}); {folder} has none of these files")
     events, unreadable = read_journal(folder / "journal.jsonl")
     result = read_object(folder / "result.json")
-    comparison = read_comparison(result or {})
+    recipe = read_object(folder / "recipe.json") or {}
+    comparison = read_comparison(result or {}, recipe)
     return Gathered(
         finished=result is not None,
-        task=_object((result or {}).get("task")),
+        task=mapping((result or {}).get("task")),
         last=events[-1] if events else None,
         unreadable=unreadable,
         comparison=comparison,
@@ -49,7 +52,8 @@ def gather(run_folder: Path) -> Gathered:
         rounds=rounds(events),
         explorations=explorations(events),
         shares=shares(events),
-        divergence=divergence([*_objects((result or {}).get("divergence")), *_named(events, "divergence")]),
+        divergence=divergence([*objects((result or {}).get("divergence")), *named(events, "divergence")]),
+        differentiable=read_differentiable(events, mapping(recipe.get("strategy"))),
         scatter=Scatter(members(events), comparison, comparison.limits.get("max_core_parameters")),
         correlation=read_correlation((result or {}).get("correlation")),
         provenance=read_provenance(folder, result or {}),
@@ -64,11 +68,11 @@ def read_journal(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
     lines = path.read_bytes().split(b"\n")
     events: list[dict[str, Any]] = []
     unreadable = 0
-    for number, line in enumerate(lines):
+    for place, line in enumerate(lines):
         event = _parse(line)
         if event is not None:
             events.append(event)
-        elif line.strip() and number < len(lines) - 1:
+        elif line.strip() and place < len(lines) - 1:
             unreadable += 1
     return tuple(events), unreadable
 
@@ -101,10 +105,10 @@ def search_curves(events: Sequence[Mapping[str, Any]]) -> tuple[SearchCurve, ...
 
 
 def _curve(stage: str, events: Sequence[Mapping[str, Any]]) -> SearchCurve:
-    training = _by_update(_named(events, "update"))
-    validation = _by_update(_named(events, "validation"))
-    ends = _named(events, "finished")
-    timed = [_number(event.get("seconds")) for event in ends or _named(events, "update")]
+    training = _by_update(named(events, "update"))
+    validation = _by_update(named(events, "validation"))
+    ends = named(events, "finished")
+    timed = [number(event.get("seconds")) for event in ends or named(events, "update")]
     losses = tuple(training.values())
     return SearchCurve(
         stage,
@@ -119,7 +123,7 @@ def _curve(stage: str, events: Sequence[Mapping[str, Any]]) -> SearchCurve:
 
 
 def _by_update(events: Iterable[Mapping[str, Any]]) -> dict[int, float]:
-    points = {int(event["update"]): _number(event.get("loss")) for event in events if _has(event, "update")}
+    points = {int(event["update"]): number(event.get("loss")) for event in events if has(event, "update")}
     return {update: loss for update, loss in sorted(points.items()) if loss is not None}
 
 
@@ -127,17 +131,17 @@ def rounds(events: Sequence[Mapping[str, Any]]) -> tuple[Round, ...]:
     """The rounds of the search, in order."""
     found = {
         int(event["round"]): Round(int(event["round"]), int(event["update"]), event.get("members"))
-        for event in _of_search(_named(events, "round"))
-        if _has(event, "round") and _has(event, "update")
+        for event in _of_search(named(events, "round"))
+        if has(event, "round") and has(event, "update")
     }
-    return tuple(found[number] for number in sorted(found))
+    return tuple(found[one] for one in sorted(found))
 
 
 def explorations(events: Sequence[Mapping[str, Any]]) -> tuple[Exploration, ...]:
     """Best and median score of every iteration of every exploration of the search, in order."""
     found: dict[tuple[int, int], Exploration] = {}
-    for event in _of_search(_named(events, "exploration")):
-        best, median = _number(event.get("best")), _number(event.get("median"))
+    for event in _of_search(named(events, "exploration")):
+        best, median = number(event.get("best")), number(event.get("median"))
         if best is not None and median is not None:
             place = (int(event.get("round", 0)), int(event.get("iteration", 0)))
             found[place] = Exploration(*place, best, median)
@@ -146,17 +150,17 @@ def explorations(events: Sequence[Mapping[str, Any]]) -> tuple[Exploration, ...]
 
 def shares(events: Sequence[Mapping[str, Any]]) -> tuple[Shares, ...]:
     """For each choice of the search, the share of each option after each round."""
-    ends = [event for event in _of_search(_named(events, "round")) if _has(event, "round")]
-    tables = {int(event["round"]): _object(event.get("shares")) for event in ends}
-    choices = dict.fromkeys(choice for number in sorted(tables) for choice in tables[number])
-    return tuple(_shares(choice, tables) for choice in sorted(choices, key=_natural))
+    ends = [event for event in _of_search(named(events, "round")) if has(event, "round")]
+    tables = {int(event["round"]): mapping(event.get("shares")) for event in ends}
+    choices = dict.fromkeys(choice for one in sorted(tables) for choice in tables[one])
+    return tuple(_shares(choice, tables) for choice in sorted(choices, key=natural))
 
 
 def _shares(choice: str, tables: Mapping[int, Mapping[str, Any]]) -> Shares:
-    numbers = tuple(number for number in sorted(tables) if choice in tables[number])
-    options = tuple(dict.fromkeys(str(option) for number in numbers for option in tables[number][choice]))
-    options = tuple(sorted(options, key=_natural))
-    table = tuple(tuple(_number(tables[number][choice].get(o)) or 0.0 for o in options) for number in numbers)
+    numbers = tuple(one for one in sorted(tables) if choice in tables[one])
+    options = tuple(dict.fromkeys(str(option) for one in numbers for option in tables[one][choice]))
+    options = tuple(sorted(options, key=natural))
+    table = tuple(tuple(number(tables[one][choice].get(o)) or 0.0 for o in options) for one in numbers)
     return Shares(choice, numbers, options, table)
 
 
@@ -164,32 +168,42 @@ def divergence(entries: Iterable[Mapping[str, Any]]) -> tuple[Divergence, ...]:
     """The divergence of the search before and after each round, from events or from the entries of a result."""
     found: dict[int, dict[str, float | None]] = {}
     for entry in _of_search(entries):
-        if _has(entry, "round"):
-            found.setdefault(int(entry["round"]), {})[str(entry.get("when"))] = _number(entry.get("variance"))
-    return tuple(Divergence(number, whens.get("before"), whens.get("after")) for number, whens in sorted(found.items()))
+        if has(entry, "round"):
+            found.setdefault(int(entry["round"]), {})[str(entry.get("when"))] = number(entry.get("variance"))
+    return tuple(Divergence(one, whens.get("before"), whens.get("after")) for one, whens in sorted(found.items()))
 
 
 def members(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
     """(core parameters, validation loss) of the members scored in the last round of the search that tells them."""
-    for event in reversed(_of_search(_named(events, "round"))):
-        pairs = [(_number(pair[0]), _number(pair[1])) for pair in event.get("scores") or () if len(pair) == 2]
+    for event in reversed(_of_search(named(events, "round"))):
+        pairs = [(number(pair[0]), number(pair[1])) for pair in event.get("scores") or () if len(pair) == 2]
         if pairs:
             return tuple((size, score) for size, score in pairs if size is not None and score is not None)
     return ()
 
 
-def read_comparison(result: Mapping[str, Any]) -> Comparison:
-    """The comparison that a `result.json` holds."""
-    rows = tuple(_row(entry) for entry in _objects(result.get("rows")))
+def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Comparison:
+    """The comparison that a `result.json` holds.
+
+    After a differentiable search every model is trained from scratch, as long as the recipe's `fine_tune` says: the
+    other updates of a row went into a search.
+    """
+    rows = tuple(_row(entry) for entry in objects(result.get("rows")))
+    strategy = str(mapping((recipe or {}).get("strategy")).get("kind", "shrinknas"))
+    alone = number(mapping((recipe or {}).get("fine_tune")).get("updates"))
+    if strategy == "darts" and alone is not None:
+        rows = tuple(replace(row, searched=row.updates - alone) if row.updates else row for row in rows)
     known = [quality for quality in QUALITIES if any(quality.name in row.qualities for row in rows)]
     if not known or known[0].name in ("bleu", "chrf"):
         known = list(QUALITIES[:2])
-    limits = {name: _number(value) for name, value in _object(result.get("limits")).items()}
-    return Comparison(rows, tuple(known), {name: value for name, value in limits.items() if value is not None})
+    limits = {name: number(value) for name, value in mapping(result.get("limits")).items()}
+    return Comparison(
+        rows, tuple(known), {name: value for name, value in limits.items() if value is not None}, strategy
+    )
 
 
 def _row(entry: Mapping[str, Any]) -> Row:
-    card = _object(entry.get("scorecard"))
+    card = mapping(entry.get("scorecard"))
     measured = {quality.name: _measured(card.get(quality.name)) for quality in QUALITIES}
     sizes = ("core_parameters", "total_parameters", "flops", "updates", "evaluations", "seconds")
     return Row(
@@ -197,23 +211,23 @@ def _row(entry: Mapping[str, Any]) -> Row:
         label=str(entry.get("label") or entry.get("name")),
         qualities={name: value for name, value in measured.items() if value is not None},
         split=card.get("split"),
-        **{name: _number(card.get(name)) for name in sizes},
+        **{name: number(card.get(name)) for name in sizes},
     )
 
 
 def _measured(entry: Any) -> Measured | None:
     if not isinstance(entry, Mapping):
         entry = {"value": entry}
-    value = _number(entry.get("value"))
+    value = number(entry.get("value"))
     if value is None:
         return None
-    return Measured(value, _number(entry.get("low")), _number(entry.get("high")), entry.get("signature"))
+    return Measured(value, number(entry.get("low")), number(entry.get("high")), entry.get("signature"))
 
 
 def read_correlation(entry: Any) -> Correlation | None:
     """The rank correlation of a `result.json`, where it was measured."""
-    entry = _object(entry)
-    kendall, low, high, count = (_number(entry.get(name)) for name in ("kendall", "low", "high", "members"))
+    entry = mapping(entry)
+    kendall, low, high, count = (number(entry.get(name)) for name in ("kendall", "low", "high", "members"))
     return None if kendall is None else Correlation(kendall, low, high, None if count is None else int(count))
 
 
@@ -234,7 +248,7 @@ def read_provenance(folder: Path, result: Mapping[str, Any]) -> Provenance:
 
 
 def _best_diagram(folder: Path, result: Mapping[str, Any]) -> Diagram | None:
-    rows = [entry for entry in _objects(result.get("rows")) if entry.get("name") == FOUND]
+    rows = [entry for entry in objects(result.get("rows")) if entry.get("name") == FOUND]
     kept = [entry["architecture"] for entry in rows if isinstance(entry.get("architecture"), dict)]
     architecture = kept[0] if kept else read_object(folder / "architectures" / "best.json")
     return None if architecture is None else read_diagram(architecture)
@@ -248,41 +262,8 @@ def _parse(text: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _number(value: Any) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if number else None
-
-
-def _has(event: Mapping[str, Any], name: str) -> bool:
-    return _number(event.get(name)) is not None
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _named(events: Iterable[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
-    return [event for event in events if event.get("event") == name]
-
-
 def _of_search(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [entry for entry in entries if entry.get("stage", "search") == "search"]
-
-
-def _natural(text: str) -> tuple[tuple[bool, float, str], ...]:
-    """A key that sorts `layers.10` behind `layers.9` and `1.5` behind `1`."""
-    parts = []
-    for part in [text] if _is_number(text) else text.split("."):
-        parts.append((False, float(part), "") if _is_number(part) else (True, 0.0, part))
-    return tuple(parts)
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdecimal()
 
 
 def _plain(value: Any) -> str:

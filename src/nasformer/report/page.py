@@ -13,10 +13,12 @@ from markupsafe import Markup
 
 from nasformer.report import draw
 from nasformer.report.blueprint import draw_architecture
+from nasformer.report.diagram import Diagram
 from nasformer.report.gather import gather
+from nasformer.report.probabilities import draw_entropy, draw_probabilities
 from nasformer.report.table import amount, cells, header, limit_text
-from nasformer.report.values import FOUND, Correlation, Gathered, SearchCurve
-from nasformer.report.verdict import notes, verdict
+from nasformer.report.values import FOUND, Correlation, Differentiable, Gathered, SearchCurve
+from nasformer.report.verdict import name_of_other, notes, search_notes, verdict
 from nasformer.runs.files import full_disk_explained, write_whole
 
 
@@ -57,7 +59,7 @@ def render(run: Gathered, name: str = "run") -> str:
         run=run,
         progress=progress(run),
         verdict=verdict(comparison),
-        notes=notes(comparison),
+        notes=notes(comparison) + search_notes(run.differentiable, name_of_other(comparison)),
         header=header(comparison),
         rows=[(row.name == FOUND, cells(comparison, row)) for row in comparison.rows],
         limit=limit_text(comparison),
@@ -65,6 +67,7 @@ def render(run: Gathered, name: str = "run") -> str:
         correlation=correlation_text(run.correlation) if run.correlation else None,
         pictures=pictures(run),
         architecture=Markup(draw_architecture(run.diagram)) if run.diagram else None,
+        architecture_caption=architecture_caption(run.diagram) if run.diagram else "",
         sizes=[(one.choice.replace("_", " "), one.favourite[0], f"{one.favourite[1]:.0%}") for one in sizes],
         stages=[_stage(curve) for curve in run.curves],
     )
@@ -87,6 +90,15 @@ different rounds use other weights and validation batches: the step between two 
 progress."""
 DIVERGENCE = """How much the outputs of sampled architectures vary for one fixed input. Shrinking should lower it at
 every round: the square below the circle."""
+PROBABILITIES = """The probability of each option, node by node, with the input’s layer at the bottom. A darker shade
+is a larger kernel; the thin grey line is where all options start. Named is the option that ends with the largest
+probability. Look for nodes where one line leaves the others behind. Where the named option leads by little, another
+seed may well choose another; where identity or zero wins node after node, the search may have collapsed."""
+PASSED_OVER = """Zero is passed over in the end: where it is named, the architecture has the next best."""
+LIMITED = """To stay within the limits, the architecture may hold another option than the one named."""
+ENTROPY = """How undecided the nodes are: 1 means that all options are equally likely, 0 that one is certain. Look for a
+fall that flattens before the end. Where it is still falling steeply, a longer search may decide otherwise; a value that
+stays near 1 says that small differences made the choice."""
 TRAINING = """Training loss (faint: as recorded; strong: smoothed) and validation loss (dots). A training loss may
 hold label smoothing and dropout, so compare training losses with each other, not with validation."""
 
@@ -100,6 +112,11 @@ def pictures(run: Gathered) -> tuple[Picture, ...]:
         shown.append(("Size and quality", draw.draw_scatter(run.scatter), SIZE_AND_QUALITY))
     if any(one.is_operator and one.rounds for one in run.shares):
         shown.append(("Which operators stay", draw.draw_operator_shares(run.shares), OPERATORS))
+    if run.differentiable and run.differentiable.probabilities:
+        search = run.differentiable
+        caption = probabilities_caption(search, limited=bool(run.comparison.limits))
+        shown.append(("Which operators win", draw_probabilities(search.probabilities), caption))
+        shown.append(("How decided the search is", draw_entropy(search), ENTROPY))
     if run.explorations:
         shown.append(("Exploration", draw.draw_exploration(run.explorations), EXPLORATION))
     if run.divergence:
@@ -107,6 +124,37 @@ def pictures(run: Gathered) -> tuple[Picture, ...]:
     if any(curve.updates or curve.validation_updates for curve in run.curves):
         shown.append(("Training", draw.draw_curves(run.curves, run.rounds), TRAINING))
     return tuple(Picture(title, Markup(svg), caption) for title, svg, caption in shown)
+
+
+def probabilities_caption(search: Differentiable, *, limited: bool) -> str:
+    """What to look for, of which start, and why the architecture may hold other operators than those named."""
+    parts = []
+    if len(search.starts) > 1:
+        ending = ", which was taken" if search.decided else "; which start is taken is not decided yet"
+        parts.append(f"Start {search.taken + 1} of {len(search.starts)}{ending}.")
+    parts.append(PROBABILITIES)
+    if search.zero is False and any(one.options[one.winner] == "zero" for one in search.probabilities):
+        parts.append(PASSED_OVER)
+    return " ".join([*parts, *([LIMITED] if limited else [])])
+
+
+def architecture_caption(diagram: Diagram) -> str:
+    """The family, how to read its drawing, and what the drawing leaves out."""
+    norm = f", {diagram.norm} normalisation" if diagram.norm else ""
+    said = [f"{diagram.family.replace('_', '-').capitalize()}{norm}."]
+    if diagram.stacks:
+        said.append("The input enters at the bottom. Colours mean the same operators as in the figures below.")
+    if diagram.connections:
+        said.append("A line leads from each encoder layer to the cross-attentions that read it.")
+    if any(stack.splits for stack in diagram.stacks):
+        pooled = f"the element-wise {diagram.pooling}" if diagram.pooling else "what is pooled"
+        said.append(
+            f"Each grey line is a split of the channels. Node k reads {pooled} of the other splits as they are by then "
+            f"(those to its left already with this layer’s additions), and what it makes is added to split k."
+        )
+    if any(stack.repeats > 1 for stack in diagram.stacks):
+        said.append("× counts how often the layers are repeated, with the same operators and weights of their own.")
+    return " ".join(said)
 
 
 def progress(run: Gathered) -> str | None:

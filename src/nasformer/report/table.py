@@ -68,7 +68,7 @@ def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
         amount(row.core_parameters) + over,
         amount(row.total_parameters),
         amount(row.flops),
-        amount(row.updates),
+        f"{amount(row.searched)} + {amount(row.trained)}" if row.searched else amount(row.updates),
         *(measured(row.qualities.get(quality.name)) for quality in comparison.qualities),
         "reference" if row.name == REFERENCE else difference,
     )
@@ -83,6 +83,7 @@ def limit_text(comparison: Comparison) -> str:
     parts += [f"Quality on the {' and '.join(splits)} split."] if splits else []
     parts += ["★ found by the search."] if comparison.row(FOUND) else []
     parts += ["† above the limit."] if any(map(comparison.above_limit, comparison.rows)) else []
+    parts += ["Updates: of the search + of the model."] if any(row.searched for row in comparison.rows) else []
     return " ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +54,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the comparison: its quality, its size and what it cost. None means not measured."""
+    """One model of the comparison: its quality, its size and what it cost. None means not measured.
+
+    `updates` are all that it took; `searched` of them trained a supernet whose weights the model did not inherit.
+    """
 
     name: str
     label: str
@@ -62,18 +66,25 @@ class Row:
     total_parameters: float | None = None
     flops: float | None = None
     updates: float | None = None
+    searched: float | None = None
     evaluations: float | None = None
     seconds: float | None = None
     split: str | None = None
 
+    @property
+    def trained(self) -> float | None:
+        """The updates of its own weights, those of a supernet included that it inherited."""
+        return None if self.updates is None else self.updates - (self.searched or 0)
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of a result, the qualities to show and the limits that the search obeyed."""
+    """The rows of a result, the qualities to show, the limits that the search obeyed, and its kind of strategy."""
 
     rows: tuple[Row, ...] = ()
     qualities: tuple[Quality, ...] = QUALITIES[:2]
     limits: Mapping[str, float] = field(default_factory=dict)
+    strategy: str = "shrinknas"
 
     @property
     def main(self) -> Quality:
@@ -180,6 +191,72 @@ class Correlation:
 
 
 @dataclass(frozen=True)
+class Probabilities:
+    """The probability of each option of one choice while a differentiable search runs: `shares[option][point]`."""
+
+    choice: str
+    options: tuple[str, ...]
+    updates: tuple[int, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+    @property
+    def winner(self) -> int:
+        """Which option has the largest probability in the end."""
+        return max(range(len(self.options)), key=lambda option: self.shares[option][-1])
+
+    @property
+    def entropies(self) -> tuple[float, ...]:
+        """The entropy at each point, as a share of the most there can be; 0 where there is nothing to choose."""
+        most = math.log(len(self.options)) or 1.0
+        return tuple(-sum(p * math.log(p) for p in point if p > 0) / most for point in zip(*self.shares, strict=True))
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a differentiable search: its stage, its mean entropy by update, and in the end the validation loss
+    of what it derived, on inherited weights."""
+
+    stage: str
+    updates: tuple[int, ...]
+    entropies: tuple[float, ...]
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What one rule for Zero derives: the architecture in one line, and its core parameters."""
+
+    zero: bool
+    architecture: str
+    core_parameters: float | None
+
+
+@dataclass(frozen=True)
+class Rewinds:
+    """The updates of one stage at which a loss was no number, and what rates were multiplied with in the end."""
+
+    stage: str
+    updates: tuple[int, ...]
+    slower: float | None
+
+
+@dataclass(frozen=True)
+class Differentiable:
+    """A differentiable search: its starts, and of the one that was taken the probabilities and both derivations.
+
+    `zero` says whether Zero was allowed to stay; None where the recipe is not known.
+    """
+
+    starts: tuple[Start, ...]
+    taken: int
+    decided: bool
+    probabilities: tuple[Probabilities, ...]
+    derivations: tuple[Derivation, ...]
+    rewinds: tuple[Rewinds, ...]
+    zero: bool | None
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What it takes to do it again: the command, the rest of the environment, the recipe."""
 
@@ -204,6 +281,7 @@ class Gathered:
     explorations: tuple[Exploration, ...]
     shares: tuple[Shares, ...]
     divergence: tuple[Divergence, ...]
+    differentiable: Differentiable | None
     scatter: Scatter
     correlation: Correlation | None
     provenance: Provenance

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from nasformer.report.figure import words
 from nasformer.report.table import amount, measured, quality_text
-from nasformer.report.values import FOUND, REFERENCE, Comparison, Row
+from nasformer.report.values import FOUND, REFERENCE, Comparison, Derivation, Differentiable, Rewinds, Row
 
-CONTROLS = (
-    (REFERENCE, "the Transformer"),
-    ("lite_transformer", "the Lite Transformer"),
-    ("random_search", "random search"),
-)
-"""The rows that a verdict compares the found one with, and their names in a sentence."""
+_FIXED = ((REFERENCE, "the Transformer"), ("lite_transformer", "the Lite Transformer"))
+CONTROLS = {
+    "shrinknas": (*_FIXED, ("random_search", "random search")),
+    "darts": (
+        *_FIXED,
+        ("random_architecture", "the random architecture"),
+        ("uniform_sampling", "uniform sampling"),
+        ("plain_darts", "DARTS on the plain Transformer"),
+    ),
+}
+"""For each kind of strategy the rows that a verdict compares the found one with, and their names in a sentence."""
+OTHER_ZERO = "other_zero"
+"""The row of what the other rule for Zero derives."""
 
 
 def verdict(comparison: Comparison) -> str:
@@ -18,8 +26,8 @@ def verdict(comparison: Comparison) -> str:
     found = comparison.row(FOUND)
     if found is None or comparison.main.name not in found.qualities:
         return "There is no verdict yet: the found architecture has not been scored."
-    rows = [(row, words) for name, words in CONTROLS if (row := comparison.row(name))]
-    clauses = [clause for row, words in rows if (clause := _clause(comparison, found, row, words))]
+    rows = [(row, title) for name, title in _controls(comparison) if (row := comparison.row(name))]
+    clauses = [clause for row, title in rows if (clause := _clause(comparison, found, row, title))]
     if not clauses:
         return "There is no verdict: no control was scored to compare the found architecture with."
     said = clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + ", and " + clauses[-1]
@@ -36,16 +44,17 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     said = [f"It scores {value} {comparison.main.label}{where} with {amount(found.core_parameters)} core parameters."]
     if comparison.above_limit(found):
         said.append("The found architecture is above the limit: it does not answer what was asked.")
-    for name, words in CONTROLS:
+    said += _searching(comparison, found)
+    for name, title in _controls(comparison):
         row = comparison.row(name)
-        subject = words[0].upper() + words[1:]
+        subject = title[0].upper() + title[1:]
         if row is None or comparison.main.name not in row.qualities:
             said.append(f"{subject} was not {'run' if row is None else 'scored'}.")
             continue
         if comparison.above_limit(row):
             said.append(f"{subject} is above the limit ({amount(row.core_parameters)} core parameters).")
-        if row.updates and found.updates and abs(row.updates / found.updates - 1) > 0.01:
-            trained, ours = amount(row.updates), amount(found.updates)
+        if row.trained and found.trained and abs(row.trained / found.trained - 1) > 0.01:
+            trained, ours = amount(row.trained), amount(found.trained)
             said.append(f"{subject} was trained for {trained} updates, the found one for {ours}.")
         if (
             row.core_parameters
@@ -58,7 +67,80 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _clause(comparison: Comparison, found: Row, row: Row, words: str) -> str | None:
+def search_notes(search: Differentiable | None, other: str | None = None) -> tuple[str, ...]:
+    """What a fair reader must know of a differentiable search: its starts, its rule for Zero, where it went back.
+
+    `other` is the label of the row of what the other rule derives, where it was trained too.
+    """
+    if search is None:
+        return ()
+    said = []
+    losses = [start.loss for start in search.starts]
+    if len(losses) > 1 and search.decided:
+        known = [loss for number, loss in enumerate(losses) if loss is not None and number != search.taken]
+        ours = losses[search.taken]
+        numbers = f" ({ours:.3f}; otherwise {', '.join(f'{loss:.3f}' for loss in known)})" if ours is not None else ""
+        said.append(
+            f"The search was made from {len(losses)} starts; start {search.taken + 1} was taken, for what it derived "
+            f"has the lowest validation loss on inherited weights{numbers}."
+        )
+    return (*said, *_zero_notes(search, other), *map(_rewinds_note, search.rewinds))
+
+
+def _zero_notes(search: Differentiable, other: str | None) -> list[str]:
+    """Which rule for Zero was used, and what the other one derived."""
+    if search.zero is None or len(search.derivations) < 2:
+        return []
+    used, rest = sorted(search.derivations, key=lambda one: one.zero != search.zero)
+    rule = "Zero was allowed to stay." if search.zero else "Zero was passed over where a node preferred it."
+    if _alike(used, rest):
+        return [f"{rule} The other rule derives the same operators."]
+    trained = f" It was trained too: see “{other}”." if other else ""
+    size = f" with {amount(rest.core_parameters)} core parameters"
+    return [f"{rule} The other rule derives another architecture{size}: {rest.architecture}.{trained}"]
+
+
+def _alike(one: Derivation, other: Derivation) -> bool:
+    return (one.architecture, one.core_parameters) == (other.architecture, other.core_parameters)
+
+
+def _rewinds_note(rewinds: Rewinds) -> str:
+    count, updates = len(rewinds.updates), ", ".join(map(str, rewinds.updates))
+    times, at = ("once", f"update {updates}") if count == 1 else (f"{count} times", f"updates {updates}")
+    rates = "" if rewinds.slower is None else f" From then on its rates were {rewinds.slower:g} of those set."
+    return (
+        f"The stage “{words(rewinds.stage)}” went back to an earlier state {times}, where a loss was no number "
+        f"(at {at}).{rates}"
+    )
+
+
+def name_of_other(comparison: Comparison) -> str | None:
+    """The label of the row of what the other rule for Zero derives, where there is one."""
+    row = comparison.row(OTHER_ZERO)
+    return row.label if row else None
+
+
+def _controls(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    return CONTROLS.get(comparison.strategy, CONTROLS["shrinknas"])
+
+
+def _searching(comparison: Comparison, found: Row) -> list[str]:
+    """What was spent on searching, where the models do not inherit its weights."""
+    if not found.searched:
+        return []
+    trained, searched = amount(found.trained), amount(found.searched)
+    said = [
+        f"Every model is trained from scratch, the found one for {trained} updates. The search before took {searched} "
+        f"updates of its own, of weights and of logits."
+    ]
+    for name, title in _controls(comparison):
+        row = comparison.row(name)
+        if row and row.searched:
+            said.append(f"{title[0].upper() + title[1:]} searched for {amount(row.searched)} updates.")
+    return said
+
+
+def _clause(comparison: Comparison, found: Row, row: Row, title: str) -> str | None:
     difference = comparison.difference(found, row)
     if difference is None:
         return None
@@ -70,7 +152,7 @@ def _clause(comparison: Comparison, found: Row, row: Row, words: str) -> str | N
         False: "the intervals do not overlap",
     }[overlap]
     if difference == 0:
-        return f"level with {words} ({doubt})"
+        return f"level with {title} ({doubt})"
     side = "better" if (difference > 0) == comparison.main.higher_is_better else "worse"
     digits = len(quality_text(ours.value).partition(".")[2])  # the decimals of the quality, not of the difference
-    return f"{abs(difference):.{digits}f} {comparison.main.label} {side} than {words} ({doubt})"
+    return f"{abs(difference):.{digits}f} {comparison.main.label} {side} than {title} ({doubt})"

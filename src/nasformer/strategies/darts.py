@@ -52,9 +52,10 @@ class Darts(Value):
     `training.updates` counts updates of weights; there are as many of logits. `weight_part` of the training data serve
     the weights, the rest the logits. `zero`: whether Zero may be kept in the end. `restarts` searches are made from
     different starts and the derived architecture with the lowest validation loss on inherited weights is taken.
-    `backward` and `one_at_a_time` say how a reversible supernet differentiates, `micro_batches` in how many pieces a
-    batch is worked on (`nasformer.strategies.memory` chooses all three for a memory limit). After a loss that is no
-    number the search goes back to its last good state and halves its rate, at most `rewinds` times.
+    `backward`, `one_at_a_time` and `exact` say how a reversible supernet differentiates, `micro_batches` in how many
+    pieces a batch is worked on (with `objective.memory` all but `exact` are chosen by `nasformer.strategies.memory`).
+    After a loss that is no number the search goes back to its last good state and halves its rate, at most `rewinds`
+    times.
     """
 
     kind: Literal["darts"] = "darts"
@@ -65,6 +66,7 @@ class Darts(Value):
     restarts: Annotated[int, Field(ge=1)] = 1
     backward: Backward = "rebuilt"
     one_at_a_time: bool = True
+    exact: bool = False
     micro_batches: Annotated[int, Field(ge=1)] = 1
     rewinds: Annotated[int, Field(ge=0)] = 5
 

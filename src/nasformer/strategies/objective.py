@@ -22,12 +22,13 @@ Limit = Annotated[Count, Field(ge=1)]
 class Objective(Value):
     """Limits, all at once: upper ones, and a lower one to compare at equal size. Without a `penalty` an architecture
     outside a limit is never sampled; with one it is, and penalty · (largest relative excess) is added to its score in
-    nats."""
+    nats. `memory` is not of the architecture but of the search: the most bytes that an update of it may take."""
 
     min_core_parameters: Limit | None = None
     max_core_parameters: Limit | None = None
     max_total_parameters: Limit | None = None
     max_flops: Limit | None = None
+    memory: Limit | None = None
     penalty: Annotated[float, Field(ge=0)] = 0.0
 
     def costs(self, architecture: Any, settings: ModelSettings) -> dict[str, tuple[int, int]]:
@@ -107,8 +108,8 @@ class Objective(Value):
         )
 
     def sample(self, space: Any, random: Random, settings: ModelSettings, tries: int = 300) -> Any:
-        """A member within the limits: uniform by rejection; where that finds none, a walk of mutants that never lets the
-        excess grow, from the smallest member and 50 steps long, or longer until it is within."""
+        """A member within the limits: uniform by rejection; where that finds none, a walk of mutants that never lets
+        the excess grow, from the smallest member and 50 steps long, or longer until it is within."""
         for _ in range(tries):
             member = space.sample(random)
             if self.allows(member, settings):
@@ -136,10 +137,14 @@ def summary(architecture: Any) -> str:
 
 
 def _summary(stack: Any) -> str:
-    layers = " ".join("|".join(map(_short, getattr(layer, "nodes", None) or [layer.mixer])) for layer in stack.layers)
+    layers = " ".join(_layer(layer) for layer in stack.layers)
     repeats = f" × {stack.repeats}" if hasattr(stack, "repeats") else ""
     return f"{stack.dim} × {len(stack.layers)}{repeats} ({layers})"
 
 
-def _short(operator: Any) -> str:
-    return f"{operator.label}_{operator.kernel}" if operator.kind == "convolution" else str(operator.label)
+def _layer(layer: Any) -> str:
+    if not hasattr(layer, "nodes"):
+        return str(layer.mixer.label)
+    kernels = [getattr(operator, "kernel", None) for operator in layer.nodes]
+    names = zip(layer.nodes, kernels, strict=True)
+    return "|".join(f"{operator.label}_{kernel}" if kernel else operator.label for operator, kernel in names)

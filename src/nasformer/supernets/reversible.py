@@ -31,6 +31,7 @@ class ReversibleSupernet:
         weights: the weights to start from instead (as saved from `weights`).
         backward: how the networks of `at` differentiate: "stored", or "rebuilt" (memory does not grow with depth).
         one_at_a_time: with "rebuilt", differentiate the options of a node one after another.
+        exact: with "rebuilt", streams that are rebuilt to the bit.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class ReversibleSupernet:
         weights: dict[str, Tensor] | None = None,
         backward: Backward = "rebuilt",
         one_at_a_time: bool = True,
+        exact: bool = False,
     ) -> None:
         self.space, self.settings = space, settings
-        self.backward, self.one_at_a_time = backward, one_at_a_time
+        self.backward, self.one_at_a_time, self.exact = backward, one_at_a_time, exact
         self._choices = {choice.name: choice for choice in space.choices if choice.operators}
         if weights is None:
             weights = {}
@@ -87,7 +89,7 @@ class ReversibleSupernet:
 
         with torch.device("meta"):
             model = FAMILIES[architecture.family].network(architecture, self.settings, make=make)
-        model.backward, model.one_at_a_time = self.backward, self.one_at_a_time
+        model.backward, model.one_at_a_time, model.exact = self.backward, self.one_at_a_time, self.exact
         return self._lender.lend(model, lambda name: name)
 
     def inherit(self, architecture: Any) -> nn.Module:
