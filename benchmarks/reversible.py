@@ -79,6 +79,17 @@ class Network:
         for tensor in self.differentiated():
             tensor.grad = None
 
+    def logits_peak(self, way: Way) -> int:
+        """Bytes at the peak of an update of the logits, in which weights get no gradients; weights are left out."""
+        self.loss(way)  # lends the weights
+        for weight in self.supernet._lender._lent.values():
+            weight.requires_grad_(False)
+        self.step(way)
+        found = allocated_peak(lambda: self.step(way))
+        for weight in self.supernet._lender._lent.values():
+            weight.requires_grad_(True)
+        return found
+
     def kept(self, way: Way) -> int:
         """Bytes kept for the backward pass."""
         return saved_bytes(lambda: self.loss(way))

@@ -27,7 +27,8 @@ def some_operators(count: int) -> Any:
 
 
 def reversible_options(options: Options) -> Iterator[Figure]:
-    """Kept and at the peak beyond weights and gradients, which any network with more options has more of."""
+    """Kept, and at the peak of an update of the logits: weights and their gradients are left out, since any network
+    with more options has more of them."""
     for way, bar in (("rebuilt one at a time", 1.2), ("rebuilt all at once", None), ("stored", None)):
         yield from _figures(way, bar)  # type: ignore[arg-type]
 
@@ -36,13 +37,11 @@ def _figures(way: Way, bar: float | None) -> Iterator[Figure]:
     kept, peaks, whole = {}, {}, {}
     for count in COUNTS:
         network = Network.of(space(DEPTH, operators=some_operators(count)))
-        kept[count], whole[count] = network.kept(way), network.peak(way)
-        weights = sum(weight.nbytes for weight in network.supernet.weights.values())
-        peaks[count] = whole[count] - 2 * weights
+        kept[count], peaks[count], whole[count] = network.kept(way), network.logits_peak(way), network.peak(way)
     setting = f"{way}, {DEPTH} + {DEPTH} layers, d = {DIM}, {SHAPE}"
     for name, found, words in (
         ("kept", kept, "bytes kept for backward"),
-        ("peak", peaks, "peak of a step less weights and gradients"),
+        ("peak", peaks, "peak of an update of the logits, weights left out"),
         ("whole_peak", whole, "peak of a step, weights and gradients (one set of each an option) in it"),
     ):
         mib = ", ".join(f"{count}: {found[count] / 2**20:.1f}" for count in COUNTS)
