@@ -118,6 +118,9 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(finished: Path, tmp_pat
     [
         (["controls=[spos]"], "the strategy darts has no control 'spos'"),
         (["space=shrinknas-small"], "chooses one operator of several"),
+        (["space.settings.dim=100"], "does not fit the encoder"),
+        (["space.settings.searched=3"], "cannot be repeated to a depth of 2"),
+        (["space={name: dartsformer, settings: {split: 3}}"], "has no setting 'split'; did you mean 'splits'"),
         (["space=dartsformer-smal"], "did you mean 'dartsformer-small'"),
         (["objective.max_core_parameters=1k"], "below the smallest architecture"),
         (["strategy.weight_part=1"], "weight_part: Input should be less than 1"),

@@ -38,11 +38,16 @@ def _operators() -> dict[str, str]:
     return dict.fromkeys(MIXERS, "mixes time") | others
 
 
+STRATEGIES = {
+    "shrinknas": "operators and sizes, a sample space that shrinks (ShrinkNAS)",
+    "darts": "operators by gradients (DARTS; on a reversible space with rebuilt activations: DARTSformer)",
+}
+
 TABLES = {
     "spaces": _spaces,
     "architectures": _architectures,
     "operators": _operators,
-    "strategies": lambda: {"shrinknas": "operators and sizes, a sample space that shrinks"} | LABELS,
+    "strategies": lambda: STRATEGIES | {name: f"control: {label}" for name, label in LABELS.items()},
     "recipes": lambda: {name: _first_line(build) for name, build in RECIPES.items()},
     "tasks": lambda: {"translation": "two parallel files, a TSV or JSONL, a hub dataset, or the embedded corpus"},
 }

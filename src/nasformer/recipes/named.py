@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.recipe import Recipe
-from nasformer.spaces import named
-from nasformer.spaces.space import Space
+from nasformer.spaces.named import NamedSpace
 from nasformer.strategies.darts import Darts, Logits
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
@@ -101,14 +100,14 @@ def dartsformer_paper() -> Recipe:
 
 
 def _dartsformer(
-    name: str, space: Space, *, updates: int, fine_tune: int, batch_tokens: int, restarts: int = 1
+    name: str, settings: dict[str, int], *, updates: int, fine_tune: int, batch_tokens: int, restarts: int = 1
 ) -> Recipe:
     schedule = InverseSquareRoot(peak=1e-3, warmup=updates // 4)
     paper = dartsformer_paper()
     return paper.but(
         name=name,
         task=Translation(vocabulary=4_000, shared_vocabulary=True, max_length=60),
-        space=space.template,
+        space=NamedSpace(name="dartsformer", settings=settings),
         strategy=Darts(
             training=Training(updates=updates, batch_tokens=batch_tokens, schedule=schedule),
             logits=Logits(rate=3e-3),
@@ -123,14 +122,14 @@ def _dartsformer(
 
 def dartsformer() -> Recipe:
     """Some tens of thousands of sentence pairs on one GPU: e = 64, d = 240, two searched layers, two repeats."""
-    space = named.dartsformer(dim=240, embedding_dim=64, searched=2, depth=4, heads=4)
-    return _dartsformer("dartsformer", space, updates=2_500, fine_tune=5_000, batch_tokens=4_096)
+    settings = {"dim": 240, "embedding_dim": 64, "splits": 2, "searched": 2, "depth": 4, "heads": 4}
+    return _dartsformer("dartsformer", settings, updates=2_500, fine_tune=5_000, batch_tokens=4_096)
 
 
 def dartsformer_small() -> Recipe:
     """The small-scale protocol for two CPU cores (docs/papers/dartsformer.md §8)."""
-    space = named.dartsformer_small()
-    return _dartsformer("dartsformer-small", space, updates=600, fine_tune=1_200, batch_tokens=1_024)
+    settings = {"dim": 96, "embedding_dim": 32, "splits": 2, "searched": 1, "depth": 2, "heads": 4}
+    return _dartsformer("dartsformer-small", settings, updates=600, fine_tune=1_200, batch_tokens=1_024)
 
 
 RECIPES = {

@@ -13,7 +13,7 @@ from pydantic import Field, Tag, model_validator
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.families import Architecture, read_architecture_file
-from nasformer.spaces.named import SPACES
+from nasformer.spaces.named import NamedSpace
 from nasformer.spaces.space import Space
 from nasformer.spaces.value import BY_KIND, Value
 from nasformer.strategies.darts import Darts
@@ -67,14 +67,14 @@ class TrainRecipe(Value):
 class Recipe(Value):
     """Task, space, limits, strategy, fine-tuning and controls; everything random follows from `seed`.
 
-    `space` is the name of a space, or an architecture with open fields. `correlation` is the number of architectures
-    that are also trained from scratch to see how inherited scores rank them (0: none).
+    `space` is the name of a space, a name with settings, or an architecture with open fields. `correlation` is the
+    number of architectures that are also trained from scratch to see how inherited scores rank them (0: none).
     """
 
     kind: Literal["search"] = "search"
     name: str
     task: Translation = Translation()
-    space: str | Architecture = "shrinknas"
+    space: str | NamedSpace | Architecture = "shrinknas"
     objective: Objective = Objective()
     strategy: Strategy = ShrinkNas()
     fine_tune: Training = Training()
@@ -100,11 +100,8 @@ class Recipe(Value):
 
     def open_space(self) -> Space:
         """The space, by name or as written."""
-        if not isinstance(self.space, str):
-            return Space(self.space)
-        if self.space not in SPACES:
-            raise RequestError(f"unknown space {self.space!r}; {nearest(self.space, SPACES)}")
-        return SPACES[self.space]()
+        space = NamedSpace(name=self.space) if isinstance(self.space, str) else self.space
+        return space.open() if isinstance(space, NamedSpace) else Space(space)
 
     def total_updates(self) -> int:
         """What every arm is trained for: the updates of search and fine-tuning together where weights are inherited,

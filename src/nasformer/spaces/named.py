@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from nasformer.errors import RequestError
+from pydantic import Field
+
+from nasformer.errors import RequestError, nearest
 from nasformer.spaces.open import first_of, one_of
 from nasformer.spaces.reversible import Reversible, ReversibleLayer, ReversibleStack
 from nasformer.spaces.space import Space
@@ -29,6 +32,7 @@ from nasformer.spaces.transformer import (
     LongShort,
     Zero,
 )
+from nasformer.spaces.value import Value
 
 Operator = Literal["attention", "light_convolution", "dynamic_convolution", "long_short_light", "long_short_dynamic"]
 OPERATORS: tuple[Operator, ...] = (
@@ -221,7 +225,7 @@ def darts_transformer_small() -> Space:
     return Space(darts_transformer(dim=32, layers=2, heads=4).template, "darts-transformer-small")
 
 
-SPACES: dict[str, Callable[[], Space]] = {
+SPACES: dict[str, Callable[..., Space]] = {
     "shrinknas": shrinknas,
     "shrinknas-small": shrinknas_small,
     "sizes-only": sizes_only,
@@ -233,6 +237,26 @@ SPACES: dict[str, Callable[[], Space]] = {
     "darts-transformer-small": darts_transformer_small,
 }
 """Every named space, built when asked for."""
+
+
+class NamedSpace(Value):
+    """A named space with some of the settings of the function that builds it (`dartsformer`: dim, splits, …)."""
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def open(self) -> Space:
+        """The space; raises `RequestError` for an unknown name, setting or value."""
+        if self.name not in SPACES:
+            raise RequestError(f"unknown space {self.name!r}; {nearest(self.name, SPACES)}")
+        build = SPACES[self.name]
+        known = inspect.signature(build).parameters
+        if unknown := [name for name in self.settings if name not in known]:
+            raise RequestError(f"the space {self.name} has no setting {unknown[0]!r}; {nearest(unknown[0], known)}")
+        try:
+            return build(**self.settings)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"the space {self.name} with {self.settings}: {error}") from None
 
 
 def uniform(
