@@ -25,8 +25,8 @@ def memory_prediction(options: Options) -> Iterator[Figure]:
     """How far off, as a part of what was measured."""
     for dim, depth, names, parts in CASES:
         network = Network.of(space(depth, dim))
-        moments = 2 * sum(weight.nbytes for weight in network.supernet.weights.values())
-        measured = network.peak(names, parts) + moments
+        weights = sum(weight.nbytes for weight in network.supernet.weights.values())
+        measured = network.peak(names, parts) + 5 * weights  # two moments, and the copy of weights and moments
         way = Way(
             backward="rebuilt" if names.startswith("rebuilt") else "stored",
             one_at_a_time=names == "rebuilt one at a time",
@@ -37,9 +37,9 @@ def memory_prediction(options: Options) -> Iterator[Figure]:
         off = abs(predicted / measured - 1)
         how = (
             f"|predicted ({predicted / 2**20:.1f} MiB) / measured ({measured / 2**20:.1f} MiB) − 1|: weights, "
-            f"gradients, Adam's moments (not allocated in the measured step, added) and the peak of the rest by the "
-            f"profiler's record of allocations; {way.text}, d = {dim}, {depth} + {depth} layers, 13 and 14 options, "
-            f"{SENTENCES} × {TIME} tokens"
+            f"gradients, Adam's moments and the last good state (the last two not in the measured step, added) and "
+            f"the peak of the rest by the profiler's record of allocations; {way.text}, d = {dim}, {depth} + {depth} "
+            f"layers, 13 and 14 options, {SENTENCES} × {TIME} tokens"
         )
         name = f"memory_prediction_{dim}x{depth}_{names.replace(' ', '_')}_{parts}"
         yield Figure(name, off, 0.15, (off, off), how)

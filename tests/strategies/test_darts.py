@@ -176,8 +176,8 @@ def test_zero_is_kept_only_where_that_is_asked_for(tiny_task: TranslationTask) -
         search.logits[choice.name][choice.options.index("zero")] = 9.0
     kinds = {zero: [node.kind for node in search.best(zero=zero).encoder.layers[0].nodes] for zero in (True, False)}
     assert kinds == {True: ["zero", "zero"], False: ["identity", "identity"]}
-    events = dict(event for event in begin(tiny_task, training=STRATEGY.training.but(updates=2)).step().events)
-    assert "derived" not in events
+    search.step()
+    assert [name for name, _ in search.step().events] == ["update", "selection"]  # derived at the end alone
 
 
 def test_both_derivations_and_all_probabilities_are_recorded(tiny_task: TranslationTask) -> None:
@@ -190,6 +190,64 @@ def test_both_derivations_and_all_probabilities_are_recorded(tiny_task: Translat
         assert fields["probabilities"].keys() == {choice.name for choice in SPACE.choices}
         assert all(math.isclose(sum(p.values()), 1, rel_tol=1e-5) for p in fields["probabilities"].values())
         assert 0 < fields["entropy"] <= 1
+
+
+def test_a_search_that_went_back_goes_on_to_the_bit(tiny_task: TranslationTask) -> None:
+    search = begin(_Breaks(tiny_task, {7}), micro_batches=2)
+    while not search.rewound:
+        search.step()
+    tensors, state = snapshot(search)
+    end = to_the_end(search)
+    fresh = begin(_Breaks(tiny_task, set()), micro_batches=2)
+    fresh.load(tensors, json.loads(state))
+    assert to_the_end(fresh) == end
+    assert equal(snapshot(fresh)[0], snapshot(search)[0])
+
+
+class _BadRows:
+    """A task whose loss is no number on batches that hold one row."""
+
+    def __init__(self, task: TranslationTask, row: int) -> None:
+        self._task, self._row, self.met = task, row, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss, or NaN."""
+        bad = self._row in batch.rows
+        self.met += bad
+        return self._task.loss(model, batch) * (math.nan if bad else 1.0)
+
+
+@pytest.mark.parametrize("of", ["weights", "logits"])
+def test_a_bad_batch_is_not_met_again(tiny_task: TranslationTask, of: str) -> None:
+    probe = begin(tiny_task)
+    stream = probe.path.stream if of == "weights" else probe.stream
+    row = [stream.next() for _ in range(4)][3].rows[0]
+    task = _BadRows(tiny_task, row)
+    search = begin(task)
+    to_the_end(search)
+    assert (task.met, search.rewound) == (1, 1)
+
+
+def test_a_penalty_is_refused(tiny_task: TranslationTask) -> None:
+    with pytest.raises(RequestError, match=r"objective\.penalty=2 has nothing to be added to"):
+        begin(tiny_task, objective=Objective(max_core_parameters=9_000, penalty=2.0))
+
+
+def test_what_the_limits_leave_room_for_is_taken(tiny_task: TranslationTask) -> None:
+    search = begin(tiny_task, objective=Objective(max_core_parameters=10**9))
+    sizes = {}
+    for choice in SPACE.choices:
+        search.logits[choice.name][:] = torch.tensor([1.0, 2.0, 1.5, 0.5, 0.0, 0.7][: len(choice.options)])
+    free = core_parameters(search.best())
+    for lack in (100, 1_000, 3_000, 4_000):
+        search.objective = Objective(max_core_parameters=free - lack)
+        sizes[lack] = core_parameters(search.best())
+        assert free - lack - 3_000 < sizes[lack] <= free - lack
+    search.objective = Objective(max_core_parameters=1)
+    assert search.best() == search.objective.smallest(SPACE, search.supernet.settings)
 
 
 def test_what_is_derived_is_within_the_limits(tiny_task: TranslationTask) -> None:

@@ -50,7 +50,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def events(folder: Path) -> list[dict]:
     """The journal without what clocks say."""
     journal = folder / "journal.jsonl"
-    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    text = journal.read_text(encoding="utf-8") if journal.exists() else ""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # a half-written one is left out
     return [{k: v for k, v in json.loads(line).items() if k not in ("time", "seconds")} for line in lines]
 
 
@@ -113,11 +114,34 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(finished: Path, tmp_pat
     assert events(finished) == events(folder)
 
 
+def test_a_memory_limit_is_planned_kept_and_said(tmp_path: Path) -> None:
+    words = [*TINY, "strategy.restarts=1", "controls=[]", "objective.memory=25MiB"]
+    run("search", "dartsformer-small", *words, "--run", str(tmp_path / "run"))
+    (planned,) = [event for event in events(tmp_path / "run") if event["event"] == "memory_plan"]
+    assert planned["backward"] == "rebuilt"
+    assert planned["predicted_bytes"] <= 25 * 2**20
+    assert "25.0 MiB" in planned["text"]
+
+
+def test_plain_darts_is_a_search_of_its_own(tmp_path: Path) -> None:
+    words = [*TINY, "strategy.restarts=1", "controls=[transformer]", "space=darts-transformer-small"]
+    run("search", "dartsformer-small", *words, "--run", str(tmp_path / "run"))
+    rows = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["label"] for row in rows] == ["DARTS", "Transformer"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         (["controls=[spos]"], "the strategy darts has no control 'spos'"),
-        (["space=shrinknas-small"], "chooses one operator of several"),
+        (["space=shrinknas-small", "controls=[transformer]"], "chooses one operator of several"),
+        (["objective.penalty=1", "objective.max_core_parameters=100k"], "has nothing to be added to"),
+        (["objective.memory=1MiB"], "no way of an update fits into 1.0 MiB: the least is"),
+        (["correlation=5"], "correlation is of scores on inherited weights"),
+        (["space=darts-transformer-small"], "the control plain_darts stands beside a reversible space"),
+        (["space.settings.heads=0"], "the space dartsformer with"),
+        (["strategy.logits.betas=[1.0, 0.9]"], "less than 1"),
+        (["task.data_seed=-1"], "data_seed"),
         (["space.settings.dim=100"], "does not fit the encoder"),
         (["space.settings.searched=3"], "cannot be repeated to a depth of 2"),
         (["space={name: dartsformer, settings: {split: 3}}"], "has no setting 'split'; did you mean 'splits'"),

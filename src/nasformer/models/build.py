@@ -21,11 +21,17 @@ class Family:
     network: Callable[..., Any]
     parts: Callable[[Any], Iterator[tuple[str, int, Part]]]
     frame_parameters: Callable[[Any], int]
+    frame_flops: Callable[[Any, int, int], int]
     table_parameters: Callable[[Any, ModelSettings], int]
 
 
-_TRANSFORMER = (transformer.parts, transformer.frame_parameters, transformer.table_parameters)
-_REVERSIBLE = (reversible.parts, reversible.frame_parameters, reversible.table_parameters)
+_TRANSFORMER = (transformer.parts, transformer.frame_parameters, lambda *_: 0, transformer.table_parameters)
+_REVERSIBLE = (
+    reversible.parts,
+    reversible.frame_parameters,
+    reversible.frame_flops,
+    reversible.table_parameters,
+)
 FAMILIES: dict[str, Family] = {
     "encoder_decoder": Family(transformer.EncoderDecoderModel, *_TRANSFORMER),
     "decoder_only": Family(transformer.DecoderOnlyModel, *_TRANSFORMER),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -52,8 +53,17 @@ def parts(architecture: Reversible | ReversibleDecoderOnly) -> Iterator[tuple[st
 
 def frame_parameters(architecture: Reversible | ReversibleDecoderOnly) -> int:
     """Core parameters outside all parts: the maps into and out of the stacks, and the final norms."""
-    with torch.device("meta"):
-        return sum(p.numel() for module in _frame(architecture).values() for p in module.parameters())
+    encoder = getattr(architecture, "encoder", None)
+    return _frame_size(
+        architecture.embedding_dim, encoder and encoder.dim, architecture.decoder.dim, architecture.final_norm
+    )
+
+
+def frame_flops(architecture: Reversible | ReversibleDecoderOnly, source: int, target: int) -> int:
+    """Operations of the maps into and out of the stacks, two for each multiply-add."""
+    encoder = getattr(architecture, "encoder", None)
+    channels = 2 * target * architecture.decoder.dim + (source * encoder.dim if encoder else 0)
+    return 2 * architecture.embedding_dim * channels
 
 
 def table_parameters(architecture: Reversible | ReversibleDecoderOnly, settings: ModelSettings) -> int:
@@ -63,15 +73,21 @@ def table_parameters(architecture: Reversible | ReversibleDecoderOnly, settings:
     return (source + settings.target_vocabulary) * architecture.embedding_dim
 
 
-def _frame(architecture: Reversible | ReversibleDecoderOnly) -> dict[str, nn.Module]:
-    e, decoder = architecture.embedding_dim, architecture.decoder.dim
+@lru_cache(maxsize=256)
+def _frame_size(e: int, encoder: int | None, decoder: int, norm: bool) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for module in _frame(e, encoder, decoder, norm).values() for p in module.parameters())
+
+
+def _frame(e: int, encoder: int | None, decoder: int, norm: bool) -> dict[str, nn.Module]:
+    """The maps between embeddings of e channels and the stacks, and the final norms."""
     frame: dict[str, nn.Module] = {"decoder_input": Linear(e, decoder), "decoder_output": Linear(decoder, e)}
-    if isinstance(architecture, Reversible):
-        frame["encoder_input"] = Linear(e, architecture.encoder.dim)
-    if architecture.final_norm:
+    if encoder is not None:
+        frame["encoder_input"] = Linear(e, encoder)
+    if norm:
         frame["decoder_norm"] = LayerNorm(decoder)
-        if isinstance(architecture, Reversible):
-            frame["encoder_norm"] = LayerNorm(architecture.encoder.dim)
+        if encoder is not None:
+            frame["encoder_norm"] = LayerNorm(encoder)
     return frame
 
 
@@ -109,7 +125,9 @@ class _Reversible(nn.Module):
         self.backward: Backward = "stored"
         self.one_at_a_time, self.exact = True, False
         self.tokens = Tokens(settings.target_vocabulary, architecture.embedding_dim)
-        self.frame = nn.ModuleDict(_frame(architecture))
+        encoder = getattr(architecture, "encoder", None)
+        widths = (encoder and encoder.dim, architecture.decoder.dim)
+        self.frame = nn.ModuleDict(_frame(architecture.embedding_dim, *widths, architecture.final_norm))
         make = make or self._node
         for name in ("encoder", "decoder"):
             stack: Layers | None = getattr(architecture, name, None)

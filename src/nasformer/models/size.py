@@ -61,7 +61,8 @@ def total_parameters(architecture: Any, settings: ModelSettings) -> int:
 
 def published_parameters(architecture: Any, target_vocabulary: int) -> int:
     """Core parameters and the untied output matrix (Lite Transformer's convention)."""
-    return core_parameters(architecture) + target_vocabulary * architecture.decoder.dim
+    width = getattr(architecture, "embedding_dim", architecture.decoder.dim)
+    return core_parameters(architecture) + target_vocabulary * width
 
 
 def core_flops(architecture: Any, source: int = 30, target: int = 30) -> int:
@@ -69,6 +70,7 @@ def core_flops(architecture: Any, source: int = 30, target: int = 30) -> int:
 
     As `torch.utils.flop_counter` counts them: two for each multiply-add of a matrix product or convolution.
     """
-    return sum(
+    frame = FAMILIES[architecture.family].frame_flops(architecture, source, target)
+    return frame + sum(
         part_flops(part, source if stack == "encoder" else target, source) for stack, _, part in parts(architecture)
     )

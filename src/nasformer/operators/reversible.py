@@ -129,12 +129,13 @@ class ReversibleStack(nn.Module):
 
         `padding` (batch, time) is true where padded; `memory` is what cross-attention sees, with one output. "rebuilt"
         keeps only the result for the backward pass and takes four units of work for three; with `one_at_a_time` it
-        differentiates the options of a node one after another, and `exact` gives it streams that are rebuilt to the
-        bit. `cache` is for decoding step by step.
+        differentiates the options of a node one after another, and `exact` gives it float64 streams, of which nodes
+        see the same float32 numbers again. `cache` is for decoding step by step.
         """
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         layers = self.nodes()
-        seed = int(torch.randint(2**62, (), dtype=torch.int64)) if self.training else None
+        random = any(module.training for module in self.modules())
+        seed = int(torch.randint(2**62, (), dtype=torch.int64)) if random else None
         place = _Pass(layers, padding, None if memory is None else memory.padding, seed, one_at_a_time, x)
         if backward == "stored" or cache is not None or not torch.is_grad_enabled():
             return place.forward(x, memory, cache)
@@ -157,7 +158,7 @@ class _Pass:
     ) -> None:
         self.layers, self.padding, self.memory_padding = layers, padding, memory_padding
         self.seed, self.one_at_a_time, self.device, self.dtype = seed, one_at_a_time, x.device, x.dtype
-        self.modes = [node.training for nodes in layers for node in nodes]
+        self.modes = self._modes()
         self.mixing = [[node.weights for node in nodes] for nodes in layers]  # a node may get others after this pass
         parameters = [p for nodes in layers for node in nodes for p in node.parameters() if p.requires_grad]
         mixing = [weights for row in self.mixing for weights in row if weights is not None]
@@ -177,6 +178,9 @@ class _Pass:
                     others = [split.to(self.dtype) for split in (*splits[k + 1 :], *splits[:k])]
                     splits[k] = splits[k] + node(others, self.padding, memory, inside)
         return torch.cat(splits, dim=-1)
+
+    def _modes(self) -> list[bool]:
+        return [module.training for nodes in self.layers for node in nodes for module in node.modules()]
 
     @contextmanager
     def _random(self) -> Iterator[None]:
@@ -225,7 +229,7 @@ class _Pass:
         """From what left the top, and its gradient, the gradient of what entered; the others go to `gradients`."""
         splits = [split.contiguous() for split in y.chunk(len(self.layers[0]), dim=-1)]
         totals = [total.contiguous() for total in gradient.to(self.dtype).chunk(len(splits), dim=-1)]
-        if [node.training for nodes in self.layers for node in nodes] != self.modes:
+        if self._modes() != self.modes:
             raise RuntimeError(
                 "a reversible stack was switched between training and evaluation after its forward pass; expected its "
                 "mode to stay until the backward pass, which repeats it"

@@ -21,6 +21,7 @@ from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import read_architecture
 from nasformer.spaces.named import sized
+from nasformer.spaces.space import Space
 from nasformer.strategies.objective import Objective
 from nasformer.tasks.pretrained import save_pretrained
 from nasformer.tasks.scorecard import Scorecard
@@ -45,13 +46,14 @@ LABELS = {
     "other_zero": "derived with the other rule for Zero",
 }
 """What reports call the controls."""
-FOUND = {"shrinknas": "ShrinkNAS", "darts": "DARTSformer"}
-"""What reports call the found architecture, by the kind of strategy."""
 
 
-def label(name: str, strategy: str) -> str:
-    """What reports call an arm."""
-    return FOUND[strategy] if name == "found" else LABELS[name]
+def label(name: str, strategy: str, space: Space) -> str:
+    """What reports call an arm; the found one by the strategy's name, and DARTS on a reversible space DARTSformer."""
+    if name != "found":
+        return LABELS[name]
+    darts = "DARTSformer" if hasattr(space.template, "pooling") else "DARTS"
+    return {"shrinknas": "ShrinkNAS", "darts": darts}[strategy]
 
 
 def open_task(settings: Translation, run: Run) -> TranslationTask:
@@ -143,13 +145,17 @@ class Experiment:
             known = nearest(unknown[0], self.controls)
             raise RequestError(f"the strategy {recipe.strategy.kind} has no control {unknown[0]!r}; {known}")
         self.space = recipe.open_space()
+        if not hasattr(self.space.template, "encoder"):
+            raise RequestError(
+                f"translation needs an encoder and a decoder; the space {self.space.name} has no encoder"
+            )
         self.task = open_task(recipe.task, run)
+        tell_task(self.task, run)
         self.settings = self.task.model_settings(recipe.dropout)
         recipe.objective.check(self.space, self.settings)
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
-        tell_task(self.task, self.run)
         rows = [self._arm("found", self.find)]
         found = read_architecture(rows[0]["architecture"])
         self.run.write_json("architectures/best.json", found.data())
@@ -189,7 +195,7 @@ class Experiment:
     def _arm(self, name: str, work: Any) -> dict[str, Any]:
         path = f"rows/{name}.json"
         if not (self.run.path / path).exists():
-            row = {"name": name, "label": label(name, self.recipe.strategy.kind)} | work()
+            row = {"name": name, "label": label(name, self.recipe.strategy.kind, self.space)} | work()
             self.run.write_json(path, row)
         return self.run.read_json(path)
 

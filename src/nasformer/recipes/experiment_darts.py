@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
+from nasformer.errors import RequestError
 from nasformer.models.size import core_parameters
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.recipe import Recipe
@@ -14,11 +17,17 @@ from nasformer.spaces.space import Space
 from nasformer.strategies.darts import Darts, DartsSearch
 from nasformer.strategies.drive import drive
 from nasformer.strategies.memory import plan
+from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.supernets.named import supernet_of
 from nasformer.tasks.batching import in_order
 
-INHERITED_TOKENS = 8192
+
+@dataclass(frozen=True)
+class Derived:
+    """What a search derived, by whether Zero was allowed."""
+
+    architectures: dict[bool, Any]
 
 
 class DartsExperiment(Experiment):
@@ -29,23 +38,32 @@ class DartsExperiment(Experiment):
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         super().__init__(recipe, run, display)
         assert isinstance(recipe.strategy, Darts)
+        self.reversible = hasattr(self.space.template, "pooling")
+        for name in ("plain_darts", "uniform_sampling"):
+            if name in recipe.controls and not self.reversible:
+                raise RequestError(f"the control {name} stands beside a reversible space; {self.space.name} is none")
         self.strategy = self._fitting(recipe.strategy, self.space, "search")
+        if "plain_darts" in recipe.controls:
+            self._fitting(recipe.strategy, self._plain_space(), "plain_darts_search")
 
     def find(self) -> dict[str, Any]:
         """Search from every start, take the best derived architecture, train it."""
-        search, seconds = self._best_search(self.space, "search")
-        return self.from_scratch(search.best(), "found", searched=self._searched(), seconds=seconds)
+        found, seconds = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
+        architecture = found.architectures[self.strategy.zero]
+        return self.from_scratch(architecture, "found", searched=self._searched(), seconds=seconds)
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """Plain DARTS and uniform sampling search, with as many updates; both end at the found one's core size."""
         if name == "plain_darts":
-            search, seconds = self._best_search(self._plain_space(), "plain_darts_search", backward="stored")
-            architecture = resized(search.best(), core_parameters(found), core_parameters)
+            space = self._plain_space()
+            strategy = self._fitting(self.strategy.but(backward="stored"), space, "plain_darts_search")
+            free = Objective(memory=self.recipe.objective.memory)  # the size is made equal afterwards
+            derived, seconds = self._best_search(strategy, space, free, "plain_darts_search")
+            architecture = resized(derived.architectures[strategy.zero], core_parameters(found), core_parameters)
             return self.from_scratch(architecture, name, searched=self._searched(), seconds=seconds)
         if name == "other_zero":
-            search, _ = self._best_search(self.space, "search")
-            architecture = search.best(zero=not self.strategy.zero)
-            return self.from_scratch(architecture, name, searched=self._searched())
+            derived, _ = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
+            return self.from_scratch(derived.architectures[not self.strategy.zero], name, searched=self._searched())
         if name == "uniform_sampling":
             return self._uniform(found)
         return super().control(name, found)
@@ -60,8 +78,8 @@ class DartsExperiment(Experiment):
             self.display.progress(stage, 0, 1, "planning memory")
             tokens = strategy.training.batch_tokens
             found = plan(space, self.settings, tokens, min(self.recipe.task.max_length, tokens), limit)
-            self.run.write_json(name, found.data())
             self.run.record("memory_plan", of=stage, **found.data())
+            self.run.write_json(name, found.data())
             self.display.event("memory_plan", {"stage": stage} | found.data())
         chosen = self.run.read_json(name)
         return strategy.but(**{way: chosen[way] for way in ("backward", "one_at_a_time", "micro_batches")})
@@ -70,46 +88,48 @@ class DartsExperiment(Experiment):
         """Updates of a search: of weights and of logits."""
         return 2 * self.strategy.training.updates * self.strategy.restarts
 
-    def _best_search(self, space: Space, stage: str, **changes: Any) -> tuple[DartsSearch, float]:
+    def _best_search(self, strategy: Darts, space: Space, objective: Objective, stage: str) -> tuple[Derived, float]:
         """Of the searches from several starts that whose derived architecture has the lowest validation loss on
         inherited weights; and the seconds of all."""
-        strategy = self.strategy.but(**changes)
-        if space is not self.space:
-            strategy = self._fitting(strategy, space, stage)
-        searches, losses, seconds = [], [], 0.0
+        found, losses, seconds = [], [], 0.0
         for start in range(strategy.restarts):
-            seed = (stage, start)
-            ways: dict[str, Any] = {}
-            if hasattr(space.template, "pooling"):
-                ways = {name: getattr(strategy, name) for name in ("backward", "one_at_a_time", "exact")}
-            supernet = supernet_of(space, self.settings, seed=self.seed("supernet", *seed), **ways)
-            search = strategy.begin(space, self.recipe.objective, self.task, supernet, self.seed("search", *seed))
+            supernet = supernet_of(
+                space, self.settings, seed=self.seed("supernet", stage, start), **self._ways(strategy, space)
+            )
+            search = strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
             place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
             drive(search, place)
-            searches.append(search)
+            found.append(Derived({zero: search.best(zero=zero) for zero in (True, False)}))
             seconds += place.seconds
             if strategy.restarts > 1:
                 losses.append(self._inherited_loss(search))
-        best = losses.index(min(losses)) if losses else 0
+        best = losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss))) if losses else 0
         if losses and stage not in [event["of"] for event in self.run.events("restarts")]:
             self.run.record("restarts", of=stage, losses=losses, best=best + 1)  # of no stage: none may forget it
             self.display.event("restarts", {"stage": stage, "losses": losses, "best": best + 1})
-        return searches[best], seconds
+        return found[best], seconds
+
+    def _ways(self, strategy: Darts, space: Space) -> dict[str, Any]:
+        """How a supernet of the space differentiates: a choice that reversible ones alone have."""
+        ways = ("backward", "one_at_a_time", "exact") if hasattr(space.template, "pooling") else ()
+        return {name: getattr(strategy, name) for name in ways}
 
     def _inherited_loss(self, search: DartsSearch) -> float:
         device = search.path.device.device
-        batches = [batch.to(device) for batch in in_order(self.task.data["valid"], INHERITED_TOKENS)]
+        batches = [b.to(device) for b in in_order(self.task.data["valid"], self.strategy.training.batch_tokens)]
         return self.task.evaluate(search.supernet.at(search.best()), batches)
 
     def _plain_space(self) -> Space:
         """The plain Transformer of the same depth and a third of the stream's width (as 320 is to 960 in the paper)."""
         stack = self.space.template.encoder  # type: ignore[attr-defined]
-        heads = next(o.heads for o in stack.layers[0].nodes[0].options if o.kind == "attention")
+        options = getattr(stack.layers[0].nodes[0], "options", ())
+        heads = next((option.heads for option in options if option.kind == "attention"), 4)
         dim = max(1, round(stack.dim / 3 / (2 * heads))) * 2 * heads
         return darts_transformer(dim=dim, layers=stack.depth, heads=heads)
 
     def _uniform(self, found: Any) -> dict[str, Any]:
-        """Single paths drawn uniformly, then the best of random members by inherited weights (the paper's sampling)."""
+        """Single paths drawn uniformly, then evolution on inherited weights among architectures of the found one's
+        size (the paper's sampling; it does not say how it chose)."""
         training = self.strategy.training.but(updates=self._searched())
         exploration = Exploration(members=50, iterations=4, first_ranking=50, validation_tokens=training.batch_tokens)
         strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)

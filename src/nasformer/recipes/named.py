@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.recipe import Recipe
 from nasformer.spaces.named import NamedSpace
@@ -100,7 +102,7 @@ def dartsformer_paper() -> Recipe:
 
 
 def _dartsformer(
-    name: str, settings: dict[str, int], *, updates: int, fine_tune: int, batch_tokens: int, restarts: int = 1
+    name: str, settings: dict[str, Any], *, updates: int, fine_tune: int, batch_tokens: int, restarts: int = 1
 ) -> Recipe:
     schedule = InverseSquareRoot(peak=1e-3, warmup=updates // 4)
     paper = dartsformer_paper()
@@ -122,13 +124,18 @@ def _dartsformer(
 
 def dartsformer() -> Recipe:
     """Some tens of thousands of sentence pairs on one GPU: e = 64, d = 240, two searched layers, two repeats."""
-    settings = {"dim": 240, "embedding_dim": 64, "splits": 2, "searched": 2, "depth": 4, "heads": 4}
+    settings: dict[str, Any] = {"dim": 240, "embedding_dim": 64, "splits": 2, "searched": 2, "depth": 4, "heads": 4}
+    settings["pooling"] = "max"
     return _dartsformer("dartsformer", settings, updates=2_500, fine_tune=5_000, batch_tokens=4_096)
 
 
 def dartsformer_small() -> Recipe:
-    """The small-scale protocol for two CPU cores (docs/papers/dartsformer.md §8)."""
-    settings = {"dim": 96, "embedding_dim": 32, "splits": 2, "searched": 1, "depth": 2, "heads": 4}
+    """The small-scale protocol for two CPU cores (docs/papers/dartsformer.md §8).
+
+    Ours: logits learn ten times as fast as in the paper, which has fifty times as many updates of them.
+    """
+    settings: dict[str, Any] = {"dim": 96, "embedding_dim": 32, "splits": 2, "searched": 1, "depth": 2, "heads": 4}
+    settings["pooling"] = "max"
     return _dartsformer("dartsformer-small", settings, updates=600, fine_tune=1_200, batch_tokens=1_024)
 
 

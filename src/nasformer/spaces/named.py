@@ -255,7 +255,7 @@ class NamedSpace(Value):
             raise RequestError(f"the space {self.name} has no setting {unknown[0]!r}; {nearest(unknown[0], known)}")
         try:
             return build(**self.settings)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise RequestError(f"the space {self.name} with {self.settings}: {error}") from None
 
 
@@ -357,7 +357,10 @@ def _fitted(
     dim whose fitted ratio comes nearest to `ratio` is taken."""
     best: tuple[float, Any] = (float("inf"), None)
     for dim in range(16, 1025, 8):
-        plain = make(dim, ratio)
+        try:
+            plain = make(dim, ratio)
+        except RequestError:  # heads that do not divide this dim
+            continue
         step = count(make(dim, ratio + 1 / dim)) - count(plain)
         width = round(ratio * dim) + round((core - count(plain)) / step)
         if width < dim // 4:

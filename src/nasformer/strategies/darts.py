@@ -35,6 +35,7 @@ from nasformer.training.randomness import derive, seeded
 from nasformer.training.train import Training
 
 Rate = Annotated[float, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Logits(Value):
@@ -42,7 +43,7 @@ class Logits(Value):
 
     rate: Rate = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     spread: Annotated[float, Field(ge=0)] = 1e-3
 
 
@@ -71,7 +72,8 @@ class Darts(Value):
     rewinds: Annotated[int, Field(ge=0)] = 5
 
     def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> DartsSearch:
-        """The search under way. Raises `RequestError` for a space with other choices than one operator of several."""
+        """The search under way. Raises `RequestError` for a space with other choices than one operator of several,
+        or a penalty instead of hard limits."""
         return DartsSearch(self, space, objective, task, supernet, seed)
 
 
@@ -87,6 +89,11 @@ class DartsSearch:
                     f"a differentiable search chooses one operator of several; the choice {choice.name} of the space "
                     f"{space.name!r} is another: fix it, or search with shrinknas"
                 )
+        if objective.penalty:
+            raise RequestError(
+                f"objective.penalty={objective.penalty:g} has nothing to be added to in a differentiable search, which "
+                f"scores no architectures; expected 0 (hard limits on what is derived)"
+            )
         self.settings, self.space, self.objective = settings, space, objective
         self.supernet, self.seed = supernet, seed
         split = settings.weight_part
@@ -101,8 +108,7 @@ class DartsSearch:
             for choice in space.choices
         }
         self.moments = {name: torch.zeros(2, len(logits)) for name, logits in self.logits.items()}
-        self.window, self.logits_loss, self.slower, self.rewound = LossWindow(), math.nan, 1.0, 0
-        self.evaluations = 0
+        self.window, self.logits_loss, self.slower, self.rewound, self.text = LossWindow(), math.nan, 1.0, 0, ""
         self._good = self._snapshot()
 
     def finished(self) -> bool:
@@ -123,20 +129,22 @@ class DartsSearch:
         if update % training.record_every == 0 or self.finished():
             events.append(("update", self.window.take(update, self.slower * training.schedule.rate(update))))
             events.append(("selection", self._recorded()))
-            self._good = self._snapshot()
+            if all(bool(torch.isfinite(tensor).all()) for tensor in self._live().values()):
+                self._good = self._snapshot()
+            self.text = f"loss {self.window.last:.3f}  entropy {self._entropy():.3f}  {summary(self.best())}"
         if self.finished():
             both = {name: self.best(zero=zero) for name, zero in (("with_zero", True), ("without_zero", False))}
             derived = {
                 name: {"architecture": summary(a), "core_parameters": core_parameters(a)} for name, a in both.items()
             }
             events.append(("derived", derived))
-        text = f"loss {self.window.last:.3f}  entropy {self._entropy():.3f}  {summary(self.best())}"
-        return Progress(update, training.updates, text, tuple(events))
+        return Progress(update, training.updates, self.text, tuple(events))
 
     def best(self, *, zero: bool | None = None) -> Any:
         """The architecture of the largest logits; with `zero` (by default as the settings say) Zero may be kept.
 
-        While it is over a limit, the one choice is changed that lowers the excess at the least loss of logit.
+        While it is over a limit, the one choice is changed that lowers the excess at the least loss of logit for it;
+        then every choice takes the option with the largest logit that the limits leave room for.
         """
         logits = {name: tensor.clone() for name, tensor in self.logits.items()}
         if not (self.settings.zero if zero is None else zero):
@@ -146,19 +154,25 @@ class DartsSearch:
         code = {name: int(tensor.argmax()) for name, tensor in logits.items()}
         while (excess := self._excess(code)) > 0:
             changes = [
-                (float(tensor[code[name]] - tensor[option]), name, option)
+                (float(tensor[code[name]] - tensor[option]) / (excess - other), name, option)
                 for name, tensor in logits.items()
                 for option in range(len(tensor))
-                if math.isfinite(tensor[option]) and self._excess(code | {name: option}) < excess
+                if math.isfinite(tensor[option]) and (other := self._excess(code | {name: option})) < excess
             ]
             if not changes:
-                break
+                return self.objective.smallest(self.space, self.supernet.settings)
             _, name, option = min(changes)
             code[name] = option
+        for name, tensor in logits.items():
+            better = [option for option in range(len(tensor)) if tensor[option] > tensor[code[name]]]
+            for option in sorted(better, key=lambda option: -float(tensor[option])):
+                if self._excess(code | {name: option}) <= 0:
+                    code[name] = option
+                    break
         return self.space.decode(code)
 
     def _excess(self, code: dict[str, int]) -> float:
-        if self.objective.penalty or not self.objective.limited():
+        if not self.objective.limited():
             return 0.0
         return self.objective.excess(self.space.decode(code), self.supernet.settings)
 
@@ -185,10 +199,12 @@ class DartsSearch:
         model = self.supernet.at(self._selection(weights))
         with _frozen(model), seeded(self.seed, "logits dropout", self.path.updates), device.autocast():
             loss, tokens = self.path.differentiate(model, self.stream)
+        gradients = {name: weight.grad.cpu() for name, weight in weights.items() if weight.grad is not None}
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values()):
+            return math.nan, tokens
         if math.isfinite(loss):
-            for name, weight in weights.items():
-                assert weight.grad is not None
-                w, gradient = weight.detach().cpu(), weight.grad.cpu()
+            for name, gradient in gradients.items():
+                w = weights[name].detach().cpu()
                 self._adam(name, w * (gradient - (w * gradient).sum()))
         return loss, tokens
 
@@ -211,7 +227,7 @@ class DartsSearch:
         return fields | {"probabilities": self.probabilities()}
 
     def _rewind(self) -> Progress:
-        """Back to the last good state at half the rate; the batches since then are not met again."""
+        """Back to the last good state at half the rate; the batches since then are not met again soon."""
         update = self.path.updates
         self.rewound += 1
         if self.rewound > self.settings.rewinds:
@@ -220,15 +236,17 @@ class DartsSearch:
                 f"strategy.training.schedule.peak or strategy.logits.rate"
             )
         tensors, state = self._good
-        stream = self.path.stream.state_dict()
+        places = self.path.stream.state_dict(), self.stream.state_dict()
         self._take(tensors, state)
-        self.path.stream.load_state_dict(stream)
+        self.path.stream.load_state_dict(places[0])
+        self.stream.load_state_dict(places[1])
         self.slower /= 2
         fields = {"update": update, "to": self.path.updates, "slower": self.slower}
         return Progress(self.path.updates, self.settings.training.updates, "rewound", (("rewound", fields),))
 
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {name: tensor.detach().clone() for name, tensor in self._live().items()}, self._counters()
+        kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._live().items()}
+        return kept, self._counters()
 
     def _live(self) -> dict[str, Tensor]:
         logits = {f"logits.{name}": tensor for name, tensor in self.logits.items()}

@@ -72,8 +72,9 @@ class MemoryPlan(Value):
 class MemoryModel:
     """The memory of search updates on a space, all operators of every choice mixed and every size at its greatest.
 
-    Counted are weights, gradients and Adam's moments of the shared weights and of one logit an option, what is kept for
-    the backward pass, and every other tensor of the update, as on a CPU in float32. Batches are taken to have padding.
+    Counted are weights, gradients and Adam's moments of the shared weights and of one logit an option, the copy of
+    these that a search goes back to after a loss that is no number, what is kept for the backward pass, and every other
+    tensor of the update, as on a CPU in float32. Batches are taken to have padding.
 
     Args:
         space: a space of Transformers or of reversible networks.
@@ -182,7 +183,8 @@ class _Sample:
         self.code = space.encode(space.close(lambda _: 0))
         adams = [SliceAdam(self.supernet.weights), SliceAdam(self.logits)]
         moments = [moment for adam in adams for part in (adam.first, adam.second) for moment in part.values()]
-        self.held = [*self.supernet.weights.values(), *self.logits.values(), *moments]
+        live = [*self.supernet.weights.values(), *self.logits.values(), *moments]
+        self.held = [*live, *(torch.empty_like(tensor) for tensor in live)]  # and the last good state
 
     def kept(self, way: Way, shape: BatchShape) -> int:
         """Bytes kept for the backward pass of a batch."""

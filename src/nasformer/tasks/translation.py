@@ -51,7 +51,7 @@ class Translation(Value):
     length_penalty: float = 1.0
     test_sentences: Count | None = None
     embedded_pairs: Annotated[Count, Field(ge=1_000)] = 20_000
-    data_seed: int = 1
+    data_seed: Annotated[int, Field(ge=0)] = 1
 
     def open(self, cache: Path | None = None) -> TranslationTask:
         """Read the text, learn or look up the vocabularies, and encode; `cache` is a folder for vocabularies."""
