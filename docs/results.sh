@@ -23,3 +23,10 @@ nasformer search shrinknas-small "task.path=$DATA/multi30k-en-de" task.lowercase
   fine_tune.updates=300 fine_tune.schedule.warmup=120 strategy.divergence_members=0 'controls=[transformer]' \
   correlation=20 --run runs/m30k-correlation
 python -m benchmarks --data "$DATA/multi30k-en-de"
+for seed in 1 2 3; do
+  nasformer search dartsformer-small "task.path=$DATA/multi30k-en-de" task.lowercase=true \
+    objective.max_core_parameters=110k strategy.training.updates=400 strategy.training.schedule.warmup=100 \
+    fine_tune.updates=800 fine_tune.schedule.warmup=100 \
+    'controls=[transformer,random_architecture,uniform_sampling,plain_darts,other_zero]' "seed=$seed" \
+    --run "runs/m30k-darts-limit-$seed"
+done
