@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from benchmarks.figure import Figure, Options, clock_name, figure, in_turn
 from benchmarks.reversible import DIM, SHAPE, Network, Way, space
 
@@ -32,5 +34,25 @@ def reversible_step(options: Options) -> Iterator[Figure]:
         )
         how = f"{way} / stored; {setting}"
         yield figure(f"reversible_step_{name}", times[:, 0] / times[:, 1], 1.35, how)
+        if not mixed:
+            yield from _parts_of_a_step(network, options.repeats(repeats), setting)
         how = f"{way} / torch.utils.checkpoint(use_reentrant=False) on each layer; {setting}"
         yield figure(f"reversible_step_{name}_checkpoint", times[:, 0] / times[:, 2], 1.0, how)
+
+
+def _parts_of_a_step(network: Network, repeats: int, setting: str) -> Iterator[Figure]:
+    """What bounds the ratio from below (one more forward pass), and what streams rebuilt to the bit cost."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            network.loss("stored", mixed=False)
+
+    def rebuilt(exact: bool) -> None:
+        network.supernet.exact = exact
+        network.step("rebuilt one at a time", mixed=False)
+        network.supernet.exact = False
+
+    steps = [forward, lambda: network.step("stored", mixed=False), lambda: rebuilt(True), lambda: rebuilt(False)]
+    times = in_turn(steps, repeats, warmup=1)
+    yield figure("reversible_step_forward", times[:, 0] / times[:, 1], None, f"forward / stored step; {setting}")
+    yield figure("reversible_step_exact", times[:, 2] / times[:, 3], None, f"exact / float32 streams; {setting}")

@@ -7,7 +7,6 @@ backward pass that rebuilds activations is a switch (`backward`), off by default
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasformer.models.transformer import PAD, ModelSettings, Part, add_positions, count_seen, padding_of
+from nasformer.models.transformer import ModelSettings, Part, Tokens, add_positions, count_seen, padding_of
 from nasformer.operators.attention import Memory
 from nasformer.operators.dropout import dropout
 from nasformer.operators.normalization import LayerNorm
@@ -91,24 +90,6 @@ def _frame(e: int, encoder: int | None, decoder: int, norm: bool) -> dict[str, n
     return frame
 
 
-class Tokens(nn.Module):
-    """A table of token embeddings, into the network and out of it."""
-
-    def __init__(self, vocabulary: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocabulary, width))
-
-    def reset(self, generator: torch.Generator) -> None:
-        """N(0, 1/width), the padding row zero."""
-        with torch.no_grad():
-            self.weight.normal_(0.0, self.weight.shape[1] ** -0.5, generator=generator)
-            self.weight[PAD] = 0.0
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (batch, time) → (batch, time, width), times √width."""
-        return F.embedding(tokens, self.weight) * math.sqrt(self.weight.shape[1])
-
-
 MakeNode = Callable[[str, int, int], Node]
 """(stack name, layer index, node index) → the node; how a supernet lends its own."""
 
@@ -160,7 +141,7 @@ class _Reversible(nn.Module):
     def _decode(self, tokens: Tensor, memory: Memory | None, cache: Cache | None) -> Tensor:
         padding = padding_of(tokens)
         offset = count_seen(tokens, padding, cache)
-        return self._run("decoder", self.tokens(tokens), padding, memory, cache, offset)
+        return self._run("decoder", self.tokens.look_up(tokens), padding, memory, cache, offset)
 
     def output(self, hidden: Tensor) -> Tensor:
         """hidden (…, decoder dim) → logits (…, vocab)."""
@@ -179,7 +160,7 @@ class ReversibleModel(_Reversible):
     def encode(self, source: Tensor) -> Memory:
         """source (batch, source) → the output of the encoder."""
         padding = padding_of(source)
-        embedded = (self.source_tokens or self.tokens)(source)
+        embedded = (self.source_tokens or self.tokens).look_up(source)
         return Memory([self._run("encoder", embedded, padding)], padding)
 
     def decode(self, target: Tensor, memory: Memory, cache: Cache | None = None) -> Tensor:

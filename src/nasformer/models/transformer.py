@@ -104,13 +104,12 @@ MakePart = Callable[[str, int, Part], nn.Module]
 """(stack name, layer index, part) → the sub-layer; how a supernet lends its own."""
 
 
-class Embedding(nn.Module):
-    """Token embeddings times √dim plus sinusoidal positions."""
+class Tokens(nn.Module):
+    """A table of token embeddings."""
 
-    def __init__(self, vocabulary: int, dim: int, position_width: int, residual: float) -> None:
+    def __init__(self, vocabulary: int, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, dim))
-        self.position_width, self.residual = position_width, residual
 
     def reset(self, generator: torch.Generator) -> None:
         """N(0, 1/dim), the padding row zero."""
@@ -118,10 +117,22 @@ class Embedding(nn.Module):
             self.weight.normal_(0.0, self.weight.shape[1] ** -0.5, generator=generator)
             self.weight[PAD] = 0.0
 
+    def look_up(self, tokens: Tensor) -> Tensor:
+        """tokens (batch, time) → (batch, time, dim), times √dim."""
+        return F.embedding(tokens, self.weight) * math.sqrt(self.weight.shape[1])
+
+
+class Embedding(Tokens):
+    """Token embeddings times √dim plus sinusoidal positions."""
+
+    def __init__(self, vocabulary: int, dim: int, position_width: int, residual: float) -> None:
+        super().__init__(vocabulary, dim)
+        self.position_width, self.residual = position_width, residual
+
     def forward(self, tokens: Tensor, padding: Tensor | None, offset: Tensor | int = 0) -> Tensor:
         """tokens (batch, time) → (batch, time, dim); `offset` (batch, 1) is the number of real tokens before."""
-        x = F.embedding(tokens, self.weight) * math.sqrt(self.weight.shape[1])
-        return dropout(add_positions(x, padding, offset, self.position_width), self.residual, self.training)
+        x = add_positions(self.look_up(tokens), padding, offset, self.position_width)
+        return dropout(x, self.residual, self.training)
 
 
 def add_positions(x: Tensor, padding: Tensor | None, offset: Tensor | int, width: int) -> Tensor:

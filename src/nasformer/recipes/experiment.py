@@ -19,7 +19,7 @@ from nasformer.models.transformer import ModelSettings
 from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
-from nasformer.spaces.families import read_architecture
+from nasformer.spaces.families import is_reversible, read_architecture
 from nasformer.spaces.named import sized
 from nasformer.spaces.space import Space
 from nasformer.strategies.objective import Objective
@@ -52,7 +52,7 @@ def label(name: str, strategy: str, space: Space) -> str:
     """What reports call an arm; the found one by the strategy's name, and DARTS on a reversible space DARTSformer."""
     if name != "found":
         return LABELS[name]
-    darts = "DARTSformer" if hasattr(space.template, "pooling") else "DARTS"
+    darts = "DARTSformer" if is_reversible(space.template) else "DARTS"
     return {"shrinknas": "ShrinkNAS", "darts": darts}[strategy]
 
 

@@ -12,6 +12,7 @@ from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
+from nasformer.spaces.families import is_reversible
 from nasformer.spaces.named import darts_transformer, resized
 from nasformer.spaces.space import Space
 from nasformer.strategies.darts import Darts, DartsSearch
@@ -38,9 +39,8 @@ class DartsExperiment(Experiment):
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         super().__init__(recipe, run, display)
         assert isinstance(recipe.strategy, Darts)
-        self.reversible = hasattr(self.space.template, "pooling")
         for name in ("plain_darts", "uniform_sampling"):
-            if name in recipe.controls and not self.reversible:
+            if name in recipe.controls and not is_reversible(self.space.template):
                 raise RequestError(f"the control {name} stands beside a reversible space; {self.space.name} is none")
         self.strategy = self._fitting(recipe.strategy, self.space, "search")
         if "plain_darts" in recipe.controls:
@@ -78,9 +78,8 @@ class DartsExperiment(Experiment):
             self.display.progress(stage, 0, 1, "planning memory")
             tokens = strategy.training.batch_tokens
             found = plan(space, self.settings, tokens, min(self.recipe.task.max_length, tokens), limit)
-            self.run.record("memory_plan", of=stage, **found.data())
+            self._tell("memory_plan", stage, found.data())
             self.run.write_json(name, found.data())
-            self.display.event("memory_plan", {"stage": stage} | found.data())
         chosen = self.run.read_json(name)
         return strategy.but(**{way: chosen[way] for way in ("backward", "one_at_a_time", "micro_batches")})
 
@@ -93,9 +92,8 @@ class DartsExperiment(Experiment):
         inherited weights; and the seconds of all."""
         found, losses, seconds = [], [], 0.0
         for start in range(strategy.restarts):
-            supernet = supernet_of(
-                space, self.settings, seed=self.seed("supernet", stage, start), **self._ways(strategy, space)
-            )
+            ways = {name: getattr(strategy, name) for name in ("backward", "one_at_a_time", "exact")}
+            supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **ways)
             search = strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
             place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
             drive(search, place)
@@ -104,15 +102,16 @@ class DartsExperiment(Experiment):
             if strategy.restarts > 1:
                 losses.append(self._inherited_loss(search))
         best = losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss))) if losses else 0
-        if losses and stage not in [event["of"] for event in self.run.events("restarts")]:
-            self.run.record("restarts", of=stage, losses=losses, best=best + 1)  # of no stage: none may forget it
-            self.display.event("restarts", {"stage": stage, "losses": losses, "best": best + 1})
+        if losses:
+            self._tell("restarts", stage, {"losses": losses, "best": best + 1})
         return found[best], seconds
 
-    def _ways(self, strategy: Darts, space: Space) -> dict[str, Any]:
-        """How a supernet of the space differentiates: a choice that reversible ones alone have."""
-        ways = ("backward", "one_at_a_time", "exact") if hasattr(space.template, "pooling") else ()
-        return {name: getattr(strategy, name) for name in ways}
+    def _tell(self, event: str, stage: str, fields: dict[str, Any]) -> None:
+        """Record and show, once, what is of a stage but no part of its work: a stage that is restored forgets its own
+        events."""
+        if stage not in [told["of"] for told in self.run.events(event)]:
+            self.run.record(event, of=stage, **fields)
+            self.display.event(event, {"stage": stage} | fields)
 
     def _inherited_loss(self, search: DartsSearch) -> float:
         device = search.path.device.device

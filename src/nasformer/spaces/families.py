@@ -31,6 +31,11 @@ FAMILIES: dict[str, Any] = {
 }
 
 
+def is_reversible(architecture: Any) -> bool:
+    """Whether an architecture, or a space's template, is of a reversible family."""
+    return isinstance(architecture, Reversible | ReversibleDecoderOnly)
+
+
 def read_architecture(data: Any) -> Any:
     """The architecture (or open architecture) that plain data describe.
 

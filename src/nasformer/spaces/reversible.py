@@ -11,36 +11,10 @@ from pydantic import Tag, model_validator
 
 from nasformer.errors import RequestError
 from nasformer.spaces.open import is_open
-from nasformer.spaces.transformer import (
-    Attention,
-    Convolution,
-    CrossAttention,
-    Custom,
-    DynamicConvolution,
-    FeedForward,
-    GatedLinear,
-    Identity,
-    LightConvolution,
-    LongShort,
-    Positive,
-    Zero,
-)
+from nasformer.spaces.transformer import CrossAttention, Mixers, Positive
 from nasformer.spaces.value import BY_KIND, Value
 
-NodeOperator = Annotated[
-    Annotated[Attention, Tag("attention")]
-    | Annotated[CrossAttention, Tag("cross_attention")]
-    | Annotated[LightConvolution, Tag("light_convolution")]
-    | Annotated[DynamicConvolution, Tag("dynamic_convolution")]
-    | Annotated[LongShort, Tag("long_short")]
-    | Annotated[Convolution, Tag("convolution")]
-    | Annotated[GatedLinear, Tag("gated_linear")]
-    | Annotated[FeedForward, Tag("feed_forward")]
-    | Annotated[Zero, Tag("zero")]
-    | Annotated[Identity, Tag("identity")]
-    | Annotated[Custom, Tag("custom")],
-    BY_KIND,
-]
+NodeOperator = Annotated[Mixers | Annotated[CrossAttention, Tag("cross_attention")], BY_KIND]
 """What a node can do; all but zero and identity are wrapped as LayerNorm(h + operator(h))."""
 
 

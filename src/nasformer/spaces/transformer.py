@@ -170,7 +170,7 @@ class FeedForward(Value):
         return True
 
 
-Mixer = Annotated[
+Mixers = (
     Annotated[Attention, Tag("attention")]
     | Annotated[LightConvolution, Tag("light_convolution")]
     | Annotated[DynamicConvolution, Tag("dynamic_convolution")]
@@ -180,9 +180,9 @@ Mixer = Annotated[
     | Annotated[FeedForward, Tag("feed_forward")]
     | Annotated[Zero, Tag("zero")]
     | Annotated[Identity, Tag("identity")]
-    | Annotated[Custom, Tag("custom")],
-    BY_KIND,
-]
+    | Annotated[Custom, Tag("custom")]
+)
+Mixer = Annotated[Mixers, BY_KIND]
 """The operators that can stand where information moves along time, those included that leave it where it is."""
 
 

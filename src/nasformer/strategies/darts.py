@@ -27,7 +27,7 @@ from nasformer.spaces.value import Value
 from nasformer.strategies.objective import Objective, summary
 from nasformer.strategies.single_path import SinglePath
 from nasformer.strategies.strategy import Progress
-from nasformer.supernets.selection import Chosen, single
+from nasformer.supernets.selection import Chosen, mixed
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
 from nasformer.training.loss_window import LossWindow
@@ -96,6 +96,7 @@ class DartsSearch:
             )
         self.settings, self.space, self.objective = settings, space, objective
         self.supernet, self.seed = supernet, seed
+        self._code = space.encode(space.close(lambda _: 0))
         split = settings.weight_part
         self.path = SinglePath(
             supernet, task, settings.training, seed, part=(0.0, split), micro_batches=settings.micro_batches
@@ -183,19 +184,18 @@ class DartsSearch:
             for choice in self.space.choices
         }
 
+    def _weights(self) -> dict[str, Tensor]:
+        """The softmax of the logits, on the device of the search."""
+        return {name: logits.softmax(0).to(self.path.device.device) for name, logits in self.logits.items()}
+
     def _selection(self, weights: dict[str, Tensor] | None = None) -> dict[str, Chosen]:
         """All options of every choice, with these weights (options,), by default the softmax of the logits."""
-        code = single(self.space.encode(self.space.close(lambda _: 0)))
-        device = self.path.device.device
-        for name, logits in self.logits.items():
-            weight = logits.softmax(0).to(device) if weights is None else weights[name]
-            code[name] = Chosen(tuple(range(len(logits))), weight)
-        return code
+        return mixed(self._code, self._weights() if weights is None else weights)
 
     def _update_logits(self) -> tuple[float, int]:
         """One update of the logits on the other part of the data; the weights stay."""
         device = self.path.device
-        weights = {name: logits.softmax(0).to(device.device).requires_grad_() for name, logits in self.logits.items()}
+        weights = {name: weight.requires_grad_() for name, weight in self._weights().items()}
         model = self.supernet.at(self._selection(weights))
         with _frozen(model), seeded(self.seed, "logits dropout", self.path.updates), device.autocast():
             loss, tokens = self.path.differentiate(model, self.stream)

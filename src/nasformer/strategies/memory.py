@@ -19,13 +19,13 @@ from nasformer.measures.cost import saved_bytes
 from nasformer.measures.memory import LiveBytes, imagined
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.reversible import Backward
+from nasformer.spaces.families import is_reversible
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Positive
 from nasformer.spaces.value import Value
 from nasformer.supernets.adam import SliceAdam
-from nasformer.supernets.reversible import ReversibleSupernet
+from nasformer.supernets.named import supernet_of
 from nasformer.supernets.selection import softmax
-from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.tasks.cross_entropy import cross_entropy
 
 SMOOTHING = 0.1
@@ -83,10 +83,10 @@ class MemoryModel:
 
     def __init__(self, space: Space, settings: ModelSettings) -> None:
         self._imagined = imagined()
-        self.reversible = space.template.family.startswith("reversible")  # type: ignore[attr-defined]
+        self.reversible = is_reversible(space.template)
         sizes, self._repeats = _shallow(space.largest())
         with self._imagined:
-            self._samples = [_Sample(Space(size, space.name), settings, self.reversible) for size in sizes]
+            self._samples = [_Sample(Space(size, space.name), settings) for size in sizes]
 
     def kept_bytes(self, way: Way, shape: BatchShape) -> int:
         """What the forward pass of one micro-batch keeps for its backward pass."""
@@ -175,9 +175,8 @@ def _powers(sentences: int) -> Iterator[int]:
 class _Sample:
     """A supernet without memory, and the update on it."""
 
-    def __init__(self, space: Space, settings: ModelSettings, reversible: bool) -> None:
-        make: Any = ReversibleSupernet if reversible else TransformerSupernet
-        self.supernet: Any = make(space, settings, seed=1)
+    def __init__(self, space: Space, settings: ModelSettings) -> None:
+        self.supernet: Any = supernet_of(space, settings, seed=1)
         choices = [choice for choice in space.choices if choice.operators]
         self.logits = {choice.name: torch.zeros(len(choice.options), requires_grad=True) for choice in choices}
         self.code = space.encode(space.close(lambda _: 0))
@@ -232,7 +231,7 @@ def _shallow(template: Any) -> tuple[list[Any], int]:
     Layers that are open in the same way count as repeats of one.
     """
     stacks = {name: getattr(template, name) for name in ("encoder", "decoder") if hasattr(template, name)}
-    if not template.family.startswith("reversible"):
+    if not is_reversible(template):
         return [template], 1
     blocks = {name: stack.layers[:1] if len(set(stack.layers)) == 1 else stack.layers for name, stack in stacks.items()}
     repeats = {stack.depth // len(blocks[name]) for name, stack in stacks.items()}

@@ -7,7 +7,7 @@ views, so neither they nor the optimiser's work ever grow beyond the part that r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,17 @@ from torch import Tensor, nn
 def leading(wide: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
     """The view of the first shape[0], shape[1], … entries along each axis."""
     return wide[tuple(slice(size) for size in shape)]
+
+
+def copied(model: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str]) -> nn.Module:
+    """`model`, built on the meta device, with its own copies of the wide weights' leading slices; `sources` gives for
+    each of its parameters the name of the wide weight."""
+    owners = dict(model.named_modules())
+    for name, parameter in list(model.named_parameters()):
+        path, _, last = name.rpartition(".")
+        part = leading(weights[sources[name]], parameter.shape).clone(memory_format=torch.contiguous_format)
+        owners[path]._parameters[last] = nn.Parameter(part)
+    return model
 
 
 class Lender:

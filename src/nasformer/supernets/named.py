@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nasformer.models.transformer import ModelSettings
+from nasformer.spaces.families import is_reversible
 from nasformer.spaces.space import Space
 from nasformer.supernets.reversible import ReversibleSupernet
 from nasformer.supernets.transformer import TransformerSupernet
@@ -18,5 +19,6 @@ SUPERNETS: dict[str, Any] = {
 
 
 def supernet_of(space: Space, settings: ModelSettings, *, seed: int, **ways: Any) -> Any:
-    """The supernet that holds every architecture of the space; `ways` are the family's own settings."""
-    return SUPERNETS[space.template.family](space, settings, seed=seed, **ways)  # type: ignore[attr-defined]
+    """The supernet that holds every architecture of the space; `ways` say how a reversible one differentiates."""
+    family = space.template.family  # type: ignore[attr-defined]
+    return SUPERNETS[family](space, settings, seed=seed, **(ways if is_reversible(space.template) else {}))

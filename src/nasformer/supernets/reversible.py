@@ -17,7 +17,7 @@ from nasformer.models.reversible import node_part
 from nasformer.models.transformer import ModelSettings
 from nasformer.operators.reversible import Backward, Node
 from nasformer.spaces.space import Choice, Space
-from nasformer.supernets.elastic import Lender, twin
+from nasformer.supernets.elastic import Lender, copied, twin
 from nasformer.supernets.selection import Chosen, Selection, single
 
 
@@ -94,12 +94,7 @@ class ReversibleSupernet:
 
     def inherit(self, architecture: Any) -> nn.Module:
         """A plain model with its own copy of the weights that `at(architecture)` runs; its backward pass is stored."""
-        model = outline(architecture, self.settings)
-        owners = dict(model.named_modules())
-        for name, source in self.sources(architecture).items():
-            path, _, last = name.rpartition(".")
-            owners[path]._parameters[last] = nn.Parameter(self.weights[source].clone())
-        return model
+        return copied(outline(architecture, self.settings), self.weights, self.sources(architecture))
 
     def sources(self, architecture: Any) -> dict[str, str]:
         """For each parameter of the plain model, the name of the shared weight that it is a copy of."""

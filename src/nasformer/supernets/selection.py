@@ -32,5 +32,9 @@ def single(code: Code) -> dict[str, Chosen]:
 
 def softmax(code: Code, logits: Mapping[str, Tensor]) -> dict[str, Chosen]:
     """`code`, with every choice that has logits (options,) running all options, weighted by softmax (DARTS)."""
-    mixed = {name: Chosen(tuple(range(len(tensor))), tensor.softmax(0)) for name, tensor in logits.items()}
-    return single(code) | mixed
+    return mixed(code, {name: tensor.softmax(0) for name, tensor in logits.items()})
+
+
+def mixed(code: Code, weights: Mapping[str, Tensor]) -> dict[str, Chosen]:
+    """`code`, with every choice that has weights (options,) running all options with these."""
+    return single(code) | {name: Chosen(tuple(range(len(tensor))), tensor) for name, tensor in weights.items()}

@@ -19,7 +19,7 @@ from nasformer.models.build import FAMILIES, build, outline
 from nasformer.models.transformer import ModelSettings, Part, parts
 from nasformer.operators.normalization import Sublayer
 from nasformer.spaces.space import Choice, Space, label
-from nasformer.supernets.elastic import Lender, leading, twin
+from nasformer.supernets.elastic import Lender, copied, twin
 from nasformer.supernets.mixed import Mixed
 from nasformer.supernets.selection import Selection
 
@@ -75,14 +75,7 @@ class TransformerSupernet:
 
     def inherit(self, architecture: Any) -> nn.Module:
         """A plain model with its own copy of the weights that `at(architecture)` runs."""
-        model = outline(architecture, self.settings)
-        rename = self._names(architecture)
-        owners = dict(model.named_modules())
-        for name, parameter in list(model.named_parameters()):
-            path, _, last = name.rpartition(".")
-            copied = leading(self.weights[rename(name)], parameter.shape).clone(memory_format=torch.contiguous_format)
-            owners[path]._parameters[last] = nn.Parameter(copied)
-        return model
+        return copied(outline(architecture, self.settings), self.weights, self.sources(architecture))
 
     def sources(self, architecture: Any) -> dict[str, str]:
         """For each parameter of the plain model, the name of the shared weight of which it is a leading slice."""
