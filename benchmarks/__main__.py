@@ -12,16 +12,21 @@ from benchmarks.convolution_forms import convolution_forms
 from benchmarks.data_wait import data_wait
 from benchmarks.figure import Figure, Options
 from benchmarks.freed_memory import freed_memory
+from benchmarks.hurdle_saving import hurdle_saving
 from benchmarks.memory_prediction import memory_prediction
 from benchmarks.padding import padding
 from benchmarks.plain_step import plain_step, plain_step_bfloat16
+from benchmarks.program_build import program_build
+from benchmarks.program_step import program_step
 from benchmarks.reversible_depth import reversible_depth
 from benchmarks.reversible_memory import reversible_memory
 from benchmarks.reversible_options import reversible_options
 from benchmarks.reversible_precision import reversible_precision
 from benchmarks.reversible_step import reversible_step
 from benchmarks.search_cost import search_cost, search_cost_measured
+from benchmarks.step_cost import step_cost
 from benchmarks.supernet_step import supernet_step, supernet_step_small
+from benchmarks.worker_scaling import worker_scaling
 from nasformer.errors import RequestError, nearest
 from nasformer.training.memory import keep_freed_memory
 
@@ -43,6 +48,11 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
     "reversible_step": reversible_step,
     "memory_prediction": memory_prediction,
     "reversible_precision": reversible_precision,
+    "program_step": program_step,
+    "program_build": program_build,
+    "step_cost": step_cost,
+    "hurdle_saving": hurdle_saving,
+    "worker_scaling": worker_scaling,
 }
 """Every benchmark, by name."""
 

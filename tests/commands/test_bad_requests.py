@@ -130,6 +130,13 @@ def test_bad_corpora_are_refused_in_one_line(
         (("profile", "transfomer"), ("'transformer'",)),
         (("list", "recipe"), ("'recipes'",)),
         (("train", "lite-transformr", "--run", "RUN"), ("'lite-transformer'",)),
+        (("train", "transformer", "task.kind=language", "--run", "RUN"), ("encoder", "task.kind=translation")),
+        (("train", "language-model", "task.kind=translation", "--run", "RUN"), ("encoder", "task.kind=language")),
+        (("train", "language-model", "task.kind=text", "--run", "RUN"), ("'text'", "language, translation")),
+        (("train", "language-model", "task.lenght=3", "--run", "RUN"), ("'task.length'",)),
+        (("train", "language-model", "--task", "/nowhere/at/all", "--run", "RUN"), ("/nowhere/at/all", "not exist")),
+        (("train", "language-model", "training.batch_tokens=32", "--run", "RUN"), ("32", "64", "task.length")),
+        (("search", "demo", "task.kind=language", "--run", "RUN"), ("encoder", "task.kind=translation")),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(
@@ -146,6 +153,32 @@ def test_bad_requests_are_refused_in_one_line(
     assert "\n" not in error
     for word in words:
         assert places.get(word, word) in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"good text " * 99 + b"\xff", ("UTF-8", "0xff", "byte 990")),
+        (b"", ("empty",)),
+        (b"one short line of text, and no more", ("sequence of 65 tokens", "train")),
+    ],
+)
+def test_bad_texts_are_refused_in_one_line(
+    content: bytes,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "corpus.txt").write_bytes(content)
+    ask_for = ("train", "language-model", "--task", str(tmp_path / "corpus.txt"), "--run", str(tmp_path / "run"))
+    code, error = ask(monkeypatch, capsys, *ask_for)
+    assert code == 2
+    assert error.startswith("nasformer: ")
+    assert "\n" not in error
+    for word in (*words, "corpus.txt"):
+        assert word in error
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -32,5 +33,7 @@ def export(folder: Path, to: str, out: Path, console: Console) -> Path:
         except BaseException:
             shutil.rmtree(out.resolve(), ignore_errors=True)
             raise
-    console.print(f"exported to {out}: AutoModelForSeq2SeqLM.from_pretrained({str(out)!r}, trust_remote_code=True)")
+    classes = json.loads((out / "config.json").read_text(encoding="utf-8"))["auto_map"]
+    auto = next(name for name in classes if name.startswith("AutoModel"))
+    console.print(f"exported to {out}: {auto}.from_pretrained({str(out)!r}, trust_remote_code=True)")
     return out

@@ -29,8 +29,7 @@ def _spaces() -> dict[str, str]:
 
 
 def _architectures() -> dict[str, str]:
-    lines = {name: f"{core_parameters(build()):,} core parameters" for name, build in ARCHITECTURES.items()}
-    return lines | {"language-model": lines["language-model"] + "; builds and profiles, has no training task yet"}
+    return {name: f"{core_parameters(build()):,} core parameters" for name, build in ARCHITECTURES.items()}
 
 
 def _operators() -> dict[str, str]:
@@ -49,7 +48,10 @@ TABLES = {
     "operators": _operators,
     "strategies": lambda: STRATEGIES | {name: f"control: {label}" for name, label in LABELS.items()},
     "recipes": lambda: {name: _first_line(build) for name, build in RECIPES.items()},
-    "tasks": lambda: {"translation": "two parallel files, a TSV or JSONL, a hub dataset, or the embedded corpus"},
+    "tasks": lambda: {
+        "translation": "two parallel files, a TSV or JSONL, a hub dataset, or the embedded corpus",
+        "language": "a text file, a folder of text files, or the source of Python's standard library",
+    },
 }
 """What can be listed."""
 

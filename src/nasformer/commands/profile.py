@@ -32,15 +32,17 @@ def profile(name: str, vocabulary: int, console: Console) -> dict[str, Any]:
         table.add_column(column, justify="left" if column in ("part", "operator") else "right")
     for stack, index, part in parts(architecture):
         cells = (f"{part_parameters(part):,}", f"{part_flops(part, TIME, TIME):,}")
-        table.add_row(f"{stack} {index + 1} {part.role}", part.value.label, *cells)
+        role, operator = getattr(part, "role", "block"), getattr(part, "value", architecture)  # a program is its block
+        table.add_row(f"{stack} {index + 1} {role}", operator.label, *cells)
     seq2seq = hasattr(architecture, "encoder")
     settings = ModelSettings(source_vocabulary=vocabulary if seq2seq else None, target_vocabulary=vocabulary)
     model = build(architecture, settings, seed=1)
     tokens = torch.randint(4, vocabulary, (1, TIME), generator=torch.Generator().manual_seed(1))
     inputs = (tokens, tokens) if seq2seq else (tokens,)
-    found = {
-        "core_parameters": core_parameters(architecture),
-        "published_parameters": published_parameters(architecture, vocabulary),
+    found: dict[str, Any] = {"core_parameters": core_parameters(architecture)}
+    if hasattr(architecture, "decoder"):  # the output matrix of a program is its table of embeddings
+        found["published_parameters"] = published_parameters(architecture, vocabulary)
+    found |= {
         "total_parameters": parameters(model),
         "core_flops": core_flops(architecture, TIME, TIME),
         "bytes_for_backward": saved_bytes(lambda: model(*inputs).sum()),

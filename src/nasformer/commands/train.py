@@ -10,9 +10,11 @@ from rich.console import Console
 
 from nasformer.commands.architectures import find_architecture
 from nasformer.commands.console import ConsoleDisplay
+from nasformer.commands.evaluate import quality_text
 from nasformer.commands.new_run import new_run
 from nasformer.recipes.experiment import train_alone
-from nasformer.recipes.recipe import TrainRecipe, override
+from nasformer.recipes.recipe import TrainRecipe, override, task_for
+from nasformer.runs.files import plain
 from nasformer.runs.run import Run
 from nasformer.training.memory import keep_freed_memory
 
@@ -20,11 +22,12 @@ from nasformer.training.memory import keep_freed_memory
 def train(
     name: str, data: str | None, changes: Sequence[str], folder: Path, command: str, console: Console
 ) -> dict[str, Any]:
-    """Train the architecture called `name` on the text at `data` (None: the embedded corpus); returns the result."""
-    recipe = TrainRecipe(architecture=find_architecture(name))
-    if data is not None:
-        recipe = recipe.but(task=recipe.task.but(path=data))
-    recipe = override(recipe, changes)
+    """Train the architecture called `name` on the text at `data` (None: an embedded corpus); returns the result.
+
+    Architectures with an encoder translate, others model language.
+    """
+    architecture = find_architecture(name)
+    recipe = override(TrainRecipe(architecture=architecture, task=task_for(architecture, data)), changes)
     with new_run(recipe, folder, command) as run:
         return carry_out(recipe, run, console)
 
@@ -34,6 +37,6 @@ def carry_out(recipe: TrainRecipe, run: Run, console: Console) -> dict[str, Any]
     keep_freed_memory()
     with ConsoleDisplay(console) as display:
         result = train_alone(recipe, run, display)
-    card = result["rows"][0]["scorecard"]
-    console.print(f"BLEU {card['bleu']['value']:.2f}, chrF {card['chrf']['value']:.2f}, model {run.path / 'model'}")
+    said = quality_text(plain(result["rows"][0]["scorecard"]))
+    console.print(f"{said}, model {run.path / 'model'}", markup=False, soft_wrap=True)
     return result

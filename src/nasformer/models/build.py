@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nasformer.models import reversible, transformer
-from nasformer.models.transformer import ModelSettings, Part
+from nasformer.models import program, reversible, transformer
+from nasformer.models.transformer import ModelSettings
 from nasformer.operators.operator import reset
 
 
@@ -19,7 +19,7 @@ class Family:
     """What there is to know of a family: the network it becomes, its parts, and what counts besides them."""
 
     network: Callable[..., Any]
-    parts: Callable[[Any], Iterator[tuple[str, int, Part]]]
+    parts: Callable[[Any], Iterator[tuple[str, int, Any]]]
     frame_parameters: Callable[[Any], int]
     frame_flops: Callable[[Any, int, int], int]
     table_parameters: Callable[[Any, ModelSettings], int]
@@ -37,6 +37,13 @@ FAMILIES: dict[str, Family] = {
     "decoder_only": Family(transformer.DecoderOnlyModel, *_TRANSFORMER),
     "reversible": Family(reversible.ReversibleModel, *_REVERSIBLE),
     "reversible_decoder_only": Family(reversible.ReversibleLanguageModel, *_REVERSIBLE),
+    "program": Family(
+        program.ProgramModel,
+        program.parts,
+        program.frame_parameters,
+        lambda *_: 0,
+        program.table_parameters,
+    ),
 }
 """Every family of architectures, by its name."""
 

@@ -1,19 +1,27 @@
-"""An encoder–decoder as `transformers` knows models; its `generate` decodes for evaluation and exported folders alike.
+"""An encoder–decoder or a language model as `transformers` knows models, with `generate`, for evaluation and exported
+folders alike.
 
-Importing this module registers the model with the Auto classes, so that `AutoModelForSeq2SeqLM.from_pretrained(folder)`
-loads what `nasformer` saved.
+Importing this module registers the models with the Auto classes, so that `AutoModelForSeq2SeqLM` and
+`AutoModelForCausalLM` load from a folder (`from_pretrained`) what `nasformer` saved.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationMixin, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput, Seq2SeqLMOutput
 from transformers.utils import logging
 
 from nasformer.models.build import FAMILIES
@@ -43,6 +51,34 @@ class NasformerConfig(PretrainedConfig):
             | others
         )
         super().__init__(**others)
+
+
+class NasformerLanguageConfig(PretrainedConfig):
+    """The architecture and the settings of a language model, as plain data. A text begins with EOS."""
+
+    model_type = "nasformer-language"
+
+    def __init__(self, architecture: dict | None = None, settings: dict | None = None, **others: Any) -> None:
+        self.architecture, self.settings = architecture, settings
+        self.vocab_size = (settings or {}).get("target_vocabulary")
+        fixed: dict[str, Any] = {"tie_word_embeddings": False}
+        super().__init__(**(fixed | {"pad_token_id": PAD, "bos_token_id": EOS, "eos_token_id": EOS} | others))
+
+
+class LanguageNetwork(Protocol):
+    """The parts of a language model that exported folders use (each family's decoder-only network has them)."""
+
+    architecture: Any
+    settings: ModelSettings
+    training: bool
+
+    def decode(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens (batch, time) → hidden states (batch, time, dim); with a cache, of the new positions."""
+        ...
+
+    def output(self, hidden: Tensor) -> Tensor:
+        """hidden (…, dim) → logits (…, vocab)."""
+        ...
 
 
 class DecodingCache:
@@ -94,14 +130,13 @@ def _masked(tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
     return tokens if attention_mask is None else tokens.masked_fill(attention_mask == 0, PAD)
 
 
-class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
-    """A found (or any) encoder–decoder with `generate`, `save_pretrained` and `from_pretrained`."""
+class _Nasformer(PreTrainedModel, GenerationMixin):
+    """What both models share: the network inside, made by its family."""
 
-    config_class = NasformerConfig
     main_input_name = "input_ids"
     base_model_prefix = "network"
 
-    def __init__(self, config: NasformerConfig, network: SequenceToSequence | None = None) -> None:
+    def __init__(self, config: Any, network: Any = None) -> None:
         super().__init__(config)
         if network is None:
             architecture = read_architecture(config.architecture)
@@ -110,11 +145,11 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     @classmethod
-    def of(cls, network: SequenceToSequence) -> NasformerForSeq2SeqLM:
+    def of(cls, network: Any) -> Self:
         """The same network (not a copy) with `generate`."""
-        config = NasformerConfig(network.architecture.data(), network.settings.data())
+        config: Any = cls.config_class
         mode = network.training
-        return cls(config, network).train(mode)
+        return cls(config(network.architecture.data(), network.settings.data()), network).train(mode)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Weights are drawn by `nasformer.models.build` or loaded, never here."""
@@ -122,6 +157,12 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
+
+
+class NasformerForSeq2SeqLM(_Nasformer):
+    """A found (or any) encoder–decoder with `generate`, `save_pretrained` and `from_pretrained`."""
+
+    config_class = NasformerConfig
 
     def get_encoder(self, *_: Any, **__: Any) -> nn.Module:
         """The encoder by itself."""
@@ -179,6 +220,50 @@ class NasformerForSeq2SeqLM(PreTrainedModel, GenerationMixin):
         }
 
 
+class NasformerForCausalLM(_Nasformer):
+    """A found (or any) language model with `generate`, `save_pretrained` and `from_pretrained`."""
+
+    config_class = NasformerLanguageConfig
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: DecodingCache | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> CausalLMOutputWithPast:
+        """input_ids (batch, time) → logits (batch, time, vocab), where attention_mask (batch, time) is 0 for padding.
+
+        With `labels` (batch, time; −100 where nothing is to be predicted) also the loss of predicting each from the
+        positions before it. With a cache, input_ids are the new positions only.
+        """
+        cache = None if past_key_values is None else past_key_values.cache
+        logits = self.network.output(self.network.decode(_masked(input_ids, attention_mask), cache))
+        if past_key_values is not None:
+            past_key_values.length += logits.shape[1]
+        loss = None if labels is None else F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)  # type: ignore[arg-type]
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        past_key_values: DecodingCache | None = None,
+        attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """The new positions only, with the caches of those before."""
+        if past_key_values is None and use_cache is not False:
+            past_key_values = DecodingCache()
+        seen = 0 if past_key_values is None else past_key_values.length
+        return {
+            "input_ids": input_ids[:, seen:],
+            "past_key_values": past_key_values,
+            "attention_mask": None if attention_mask is None else attention_mask[:, seen:],
+        }
+
+
 @torch.no_grad()
 def beam_search(
     network: SequenceToSequence, source: Tensor, *, beams: int, length_penalty: float = 1.0, longest: int
@@ -207,3 +292,5 @@ def beam_search(
 logging.disable_progress_bar()
 AutoConfig.register("nasformer", NasformerConfig, exist_ok=True)
 AutoModelForSeq2SeqLM.register(NasformerConfig, NasformerForSeq2SeqLM, exist_ok=True)
+AutoConfig.register("nasformer-language", NasformerLanguageConfig, exist_ok=True)
+AutoModelForCausalLM.register(NasformerLanguageConfig, NasformerForCausalLM, exist_ok=True)

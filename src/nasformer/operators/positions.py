@@ -12,11 +12,12 @@ def sinusoids(length: int, width: int, dim: int) -> Tensor:
     """Positions 0 … length − 1 as (length, dim): the first `dim` channels of a table of `width` channels.
 
     Channel 2i is sin(t · 10000^(−2i / width)), channel 2i + 1 the cosine (our reading 5 of docs/papers/operators.md).
+    An odd `dim` ends with a sine.
     """
     time = torch.arange(length, dtype=torch.float64).unsqueeze(1)
     frequency = torch.pow(10000.0, -torch.arange(0, dim, 2, dtype=torch.float64) / width)
     angle = time * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
 
 
 @lru_cache(maxsize=64)

@@ -6,12 +6,17 @@ from typing import Any
 
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.experiment_darts import DartsExperiment
+from nasformer.recipes.experiment_primer import PrimerExperiment
 from nasformer.recipes.experiment_shrinknas import ShrinkNasExperiment
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
 
-EXPERIMENTS: dict[str, type[Experiment]] = {"shrinknas": ShrinkNasExperiment, "darts": DartsExperiment}
+EXPERIMENTS: dict[str, type[Experiment]] = {
+    "shrinknas": ShrinkNasExperiment,
+    "darts": DartsExperiment,
+    "primer": PrimerExperiment,
+}
 
 
 def carry_out(recipe: Recipe, run: Run, display: Display) -> dict[str, Any]:

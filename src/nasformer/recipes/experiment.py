@@ -21,11 +21,12 @@ from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import is_reversible, read_architecture
 from nasformer.spaces.named import sized
+from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
 from nasformer.strategies.objective import Objective
-from nasformer.tasks.pretrained import save_pretrained
 from nasformer.tasks.scorecard import Scorecard
-from nasformer.tasks.translation import Translation, TranslationTask
+from nasformer.tasks.task import Task, TaskSettings
 from nasformer.training.randomness import derive
 from nasformer.training.train import train
 
@@ -44,8 +45,25 @@ LABELS = {
     "plain_darts": "DARTS on the plain Transformer",
     "uniform_sampling": "uniform sampling",
     "other_zero": "derived with the other rule for Zero",
+    "start": "start (Transformer)",
+    "random_mutation": "random mutation, no selection",
+    "transformer_program": "Transformer",
+    "gelu": "GELU",
+    "squared_relu": "squared ReLU",
+    "convolved": "multi-dconv-head attention",
+    "transformer_plus_plus": "Transformer++",
+    "primer_ez": "Primer-EZ",
+    "primer": "Primer",
+    "longer": "found, three times the budget",
+    "longer_start": "start, three times the budget",
+    "wider": "found, twice the width",
+    "wider_start": "start, twice the width",
 }
 """What reports call the controls."""
+
+
+VOCABULARIES = "vocabularies"
+"""The folder of a run for what its task makes of the text once."""
 
 
 def label(name: str, strategy: str, space: Space) -> str:
@@ -53,25 +71,26 @@ def label(name: str, strategy: str, space: Space) -> str:
     if name != "found":
         return LABELS[name]
     darts = "DARTSformer" if is_reversible(space.template) else "DARTS"
-    return {"shrinknas": "ShrinkNAS", "darts": darts}[strategy]
+    return {"shrinknas": "ShrinkNAS", "darts": darts, "primer": "found program"}[strategy]
 
 
-def open_task(settings: Translation, run: Run) -> TranslationTask:
+def open_task(settings: TaskSettings, run: Run) -> Task:
     """The task of a run; raises `RequestError` where its data are no longer what they were when the run began."""
-    task = settings.open(run.path / "vocabularies")
+    task = settings.open(run.path / VOCABULARIES)
     if not (run.path / "data.json").exists():
         run.write_json("data.json", task.digests())
     then, now = run.read_json("data.json"), task.digests()
     if changed := [split for split in now if then.get(split) != now[split]]:
         raise RequestError(
-            f"the {' and '.join(changed)} text at {settings.path} changed since this run began; restore it, or start a "
-            f"new run"
+            f"the {' and '.join(changed)} text at {task.facts()['path']} changed since this run began; restore it, or "
+            f"start a new run"
         )
     return task
 
 
 def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, Any]:
     """One architecture trained from scratch; returns (and writes) the result with its single row."""
+    recipe.task.check(recipe.architecture)
     task = open_task(recipe.task, run)
     tell_task(task, run)
     settings = task.model_settings(recipe.dropout)
@@ -87,21 +106,21 @@ def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, An
     return result
 
 
-def tell_task(task: TranslationTask, run: Run) -> None:
-    """The facts of the task as the first event of the journal: what is trained on, and how many pairs are not."""
+def tell_task(task: Task, run: Run) -> None:
+    """The facts of the task as the first event of the journal: what is trained on, and what is left out."""
     if not run.events("task"):
         run.record("task", **task.facts())
 
 
-def hand_over(model: nn.Module, task: TranslationTask, run: Run) -> None:
+def hand_over(model: nn.Module, task: Task, run: Run) -> None:
     """Write the model as the folder `model` of the run, whole or not at all."""
     with run.write_folder("model") as folder:
-        save_pretrained(model, task.source, task.target, folder, task.decoding())  # type: ignore[arg-type]
+        task.save(model, folder)
 
 
 def score(
     model: nn.Module,
-    task: TranslationTask,
+    task: Task,
     settings: ModelSettings,
     stage: Stage,
     *,
@@ -144,15 +163,21 @@ class Experiment:
         if unknown := [name for name in recipe.controls if name not in self.controls]:
             known = nearest(unknown[0], self.controls)
             raise RequestError(f"the strategy {recipe.strategy.kind} has no control {unknown[0]!r}; {known}")
-        self.space = recipe.open_space()
-        if not hasattr(self.space.template, "encoder"):
+        self.space: Any = recipe.open_space()
+        if isinstance(self.space, ProgramSpace) != (recipe.strategy.kind == "primer"):
             raise RequestError(
-                f"translation needs an encoder and a decoder; the space {self.space.name} has no encoder"
+                f"the strategy primer, and no other, searches programs; got {recipe.strategy.kind} and the space "
+                f"{self.space.name!r}: change strategy.kind or the space"
             )
+        recipe.task.check(self.space.template)
         self.task = open_task(recipe.task, run)
         tell_task(self.task, run)
         self.settings = self.task.model_settings(recipe.dropout)
-        recipe.objective.check(self.space, self.settings)
+        self.check()
+
+    def check(self) -> None:
+        """Raises `RequestError` where no member of the space is within the limits."""
+        self.recipe.objective.check(self.space, self.settings)
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
@@ -225,14 +250,17 @@ class Experiment:
         }
         operator, ratio = operators[name]
         largest = self.space.largest()
-        return sized(
-            operator,  # type: ignore[arg-type]
-            ratio,
-            core,
-            core_parameters,
-            encoder_layers=_depth(largest.encoder),
-            decoder_layers=max(_depth(largest.decoder), _depth(found.decoder)),
-        )
+        depth = max(_depth(largest.decoder), _depth(found.decoder))
+        if hasattr(largest, "encoder"):
+            layers = {"encoder_layers": _depth(largest.encoder), "decoder_layers": depth}
+            return sized(operator, ratio, core, core_parameters, **layers)  # type: ignore[arg-type]
+        norm = getattr(largest, "norm", "pre")
+
+        def size(architecture: EncoderDecoder) -> int:
+            return core_parameters(_decoder_only(architecture, norm))
+
+        layers = {"encoder_layers": 1, "decoder_layers": depth}
+        return _decoder_only(sized(operator, ratio, core, size, **layers), norm)  # type: ignore[arg-type]
 
     def from_scratch(
         self, architecture: Any, name: str, *, searched: int = 0, evaluations: int = 0, seconds: float = 0.0
@@ -265,6 +293,12 @@ class Experiment:
         if name == "found":
             hand_over(model, self.task, self.run)
         return row
+
+
+def _decoder_only(architecture: EncoderDecoder, norm: Any) -> DecoderOnly:
+    """The decoder of an architecture by itself, without cross-attention."""
+    layers = tuple(layer.but(cross=None) for layer in architecture.decoder.layers)
+    return DecoderOnly(norm=norm, decoder=Decoder(dim=architecture.decoder.dim, layers=layers))
 
 
 def _depth(stack: Any) -> int:

@@ -21,7 +21,6 @@ from nasformer.strategies.memory import plan
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.supernets.named import supernet_of
-from nasformer.tasks.batching import in_order
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class DartsExperiment(Experiment):
         if not (self.run.path / name).exists():
             self.display.progress(stage, 0, 1, "planning memory")
             tokens = strategy.training.batch_tokens
-            found = plan(space, self.settings, tokens, min(self.recipe.task.max_length, tokens), limit)
+            found = plan(space, self.settings, tokens, min(self.recipe.task.longest, tokens), limit)
             self._tell("memory_plan", stage, found.data())
             self.run.write_json(name, found.data())
         chosen = self.run.read_json(name)
@@ -114,13 +113,11 @@ class DartsExperiment(Experiment):
             self.display.event(event, {"stage": stage} | fields)
 
     def _inherited_loss(self, search: DartsSearch) -> float:
-        device = search.path.device.device
-        batches = [b.to(device) for b in in_order(self.task.data["valid"], self.strategy.training.batch_tokens)]
-        return self.task.evaluate(search.supernet.at(search.best()), batches)
+        return self.task.validation_loss(search.supernet.at(search.best()))
 
     def _plain_space(self) -> Space:
         """The plain Transformer of the same depth and a third of the stream's width (as 320 is to 960 in the paper)."""
-        stack = self.space.template.encoder  # type: ignore[attr-defined]
+        stack = self.space.template.encoder
         options = getattr(stack.layers[0].nodes[0], "options", ())
         heads = next((option.heads for option in options if option.kind == "attention"), 4)
         dim = max(1, round(stack.dim / 3 / (2 * heads))) * 2 * heads

@@ -9,7 +9,9 @@ from nasformer.recipes.recipe import Recipe
 from nasformer.spaces.named import NamedSpace
 from nasformer.strategies.darts import Darts, Logits
 from nasformer.strategies.objective import Objective
+from nasformer.strategies.primer import Confirmation, Primer
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
+from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
 from nasformer.training.schedule import InverseSquareRoot
 from nasformer.training.train import Training
@@ -139,6 +141,58 @@ def dartsformer_small() -> Recipe:
     return _dartsformer("dartsformer-small", settings, updates=600, fine_tune=1_200, batch_tokens=1_024)
 
 
+def primer_paper() -> Recipe:
+    """Primer as published, in kind: 25,000 programs from the Transformer of 35 M parameters, a population of 100,
+    tournaments of 10, four hurdles in seven hours of one accelerator (docs/papers/primer.md §3); Adam for Adafactor.
+    """
+    return Recipe(
+        name="primer-paper",
+        task=Language(vocabulary=32_000, length=64),
+        space=NamedSpace(name="primer", settings={"width": 512, "depth": 6, "heads": 8}),
+        strategy=Primer(
+            programs=25_000,
+            budget=25_200,
+            confirmation=Confirmation(top=100, runs=5),
+            training=Training(weight_decay=0.0, schedule=InverseSquareRoot(peak=1e-3, warmup=10_000)),
+        ),
+        dropout=Dropout(residual=0.0),
+        controls=("start", "random_mutation", "gelu", "transformer_plus_plus", "primer_ez", "primer"),
+    )
+
+
+def primer() -> Recipe:
+    """Some hundred programs for one machine: the small-scale protocol for two CPU cores (docs/papers/primer.md §8)."""
+    return primer_paper().but(
+        name="primer",
+        task=Language(length=64, evaluation_tokens=262_144),
+        space=NamedSpace(name="primer", settings={"width": 64, "depth": 2, "heads": 4}),
+        strategy=Primer(
+            programs=400,
+            population=24,
+            tournament=6,
+            hurdles=2,
+            budget=10.0,
+            pool=48,
+            workers=2,
+            confirmation=Confirmation(top=10, runs=5),
+            training=Training(weight_decay=0.0, schedule=InverseSquareRoot(peak=3e-3, warmup=20)),
+        ),
+        controls=(
+            *("start", "random_mutation", "gelu", "squared_relu", "convolved", "transformer_plus_plus", "primer_ez"),
+            *("primer", "longer", "longer_start", "wider", "wider_start"),
+        ),
+    )
+
+
+def primer_demo() -> Recipe:
+    """A search of programs that ends in a few minutes, on the source text of Python's standard library."""
+    recipe = primer()
+    small = {"programs": 24, "population": 8, "tournament": 3, "budget": 2.0, "together": 4}
+    confirmation = Confirmation(top=3, runs=2, noise=3)
+    strategy = recipe.strategy.but(**small, confirmation=confirmation)
+    return recipe.but(name="primer-demo", strategy=strategy, controls=("start", "primer_ez"))
+
+
 RECIPES = {
     "shrinknas": shrinknas,
     "shrinknas-paper": shrinknas_paper,
@@ -146,6 +200,9 @@ RECIPES = {
     "dartsformer": dartsformer,
     "dartsformer-paper": dartsformer_paper,
     "dartsformer-small": dartsformer_small,
+    "primer": primer,
+    "primer-demo": primer_demo,
+    "primer-paper": primer_paper,
     "demo": demo,
 }
 """Every recipe, by name."""

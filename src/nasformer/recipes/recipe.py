@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.families import Architecture, read_architecture_file
 from nasformer.spaces.named import NamedSpace
+from nasformer.spaces.program import Program
+from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
 from nasformer.spaces.value import BY_KIND, Value
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.objective import Objective
+from nasformer.strategies.primer import Primer
 from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.corpora import absolute
+from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
 from nasformer.training.train import Training
 
@@ -38,6 +42,19 @@ Control = Literal[
     "plain_darts",
     "uniform_sampling",
     "other_zero",
+    "start",
+    "random_mutation",
+    "transformer_program",
+    "gelu",
+    "squared_relu",
+    "convolved",
+    "transformer_plus_plus",
+    "primer_ez",
+    "primer",
+    "longer",
+    "longer_start",
+    "wider",
+    "wider_start",
 ]
 """What can stand beside the found architecture:
 
@@ -45,10 +62,31 @@ Control = Literal[
 `shuffled`, variants of shrinking and its negative control; `sizes_only`, attention everywhere; `random_architecture` of
 equal core size and `retrained`, the found one, from scratch; the fixed architectures of equal core size. Of a
 differentiable search: `plain_darts`, the same search on the plain Transformer; `uniform_sampling` of single paths;
-`other_zero`, what is derived with Zero allowed (or not, where it was).
+`other_zero`, what is derived with Zero allowed (or not, where it was). Of a search of programs: `start`, where it
+began; `random_mutation`, the same search without selection; known programs of the start's size, at equal budget;
+`longer` and `wider`, the found program at three times the budget and at twice the width, and the start beside it.
 """
-Strategy = Annotated[Annotated[ShrinkNas, Tag("shrinknas")] | Annotated[Darts, Tag("darts")], BY_KIND]
+Strategy = Annotated[
+    Annotated[ShrinkNas, Tag("shrinknas")] | Annotated[Darts, Tag("darts")] | Annotated[Primer, Tag("primer")], BY_KIND
+]
 """How a recipe can search."""
+TASKS: dict[str, type[Translation] | type[Language]] = {"translation": Translation, "language": Language}
+"""Every task, by its kind."""
+Task = Annotated[
+    Annotated[Translation, Tag("translation")] | Annotated[Language, Tag("language")],
+    Discriminator(lambda value: value.get("kind", "translation") if isinstance(value, dict) else value.kind),
+]
+"""What models are made for; a task without a kind is translation."""
+
+
+def task_for(architecture: Any, path: str | None = None) -> Translation | Language:
+    """The task that an architecture is made for, by whether it has an encoder, on the data at `path`."""
+    return next(task for task in TASKS.values() if task.fits(architecture))(path=path)
+
+
+def read_task(data: dict[str, Any]) -> Translation | Language:
+    """The task that plain data describe."""
+    return TASKS[data.get("kind", "translation")].read(data)
 
 
 class TrainRecipe(Value):
@@ -57,7 +95,7 @@ class TrainRecipe(Value):
     kind: Literal["train"] = "train"
     name: str = "train"
     architecture: Architecture
-    task: Translation = Translation()
+    task: Task = Translation()
     training: Training = Training()
     dropout: Dropout = Dropout(residual=0.2)
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
@@ -73,7 +111,7 @@ class Recipe(Value):
 
     kind: Literal["search"] = "search"
     name: str
-    task: Translation = Translation()
+    task: Task = Translation()
     space: str | NamedSpace | Architecture = "shrinknas"
     objective: Objective = Objective()
     strategy: Strategy = ShrinkNas()
@@ -87,22 +125,25 @@ class Recipe(Value):
     @model_validator(mode="after")
     def _fair(self) -> Self:
         """Search, fine-tuning and controls are trained alike, and a correlation has something to correlate."""
-        for name in () if self.strategy.kind == "darts" else ("batch_tokens", "schedule", "weight_decay", "precision"):
+        inherits = self.strategy.kind == "shrinknas"
+        for name in ("batch_tokens", "schedule", "weight_decay", "precision") if inherits else ():
             search, tuning = getattr(self.strategy.training, name), getattr(self.fine_tune, name)
             if search != tuning:
                 raise RequestError(
                     f"strategy.training.{name} is {search} and fine_tune.{name} is {tuning}; controls are trained with "
                     f"the second, so a fair comparison needs both alike: change both"
                 )
-        if self.correlation and self.strategy.kind == "darts":
+        if self.correlation and not inherits:
             raise RequestError("correlation is of scores on inherited weights, and this strategy has none; expected 0")
         if self.correlation == 1:
             raise RequestError("correlation=1 correlates nothing; expected 0 (none) or at least 2 architectures")
         return self
 
-    def open_space(self) -> Space:
-        """The space, by name or as written."""
+    def open_space(self) -> Space | ProgramSpace:
+        """The space, by name or as written; a program is where a search of programs starts."""
         space = NamedSpace(name=self.space) if isinstance(self.space, str) else self.space
+        if isinstance(space, Program):
+            return ProgramSpace(space)
         return space.open() if isinstance(space, NamedSpace) else Space(space)
 
     def total_updates(self) -> int:
@@ -119,13 +160,18 @@ def override(recipe: R, changes: Sequence[str]) -> R:
     """The recipe with `key.path=value` changes; values are read as YAML. The task's path is made
     absolute, and a space that is a file is read, so that the run depends on neither place.
 
-    Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of range.
+    `task.kind` comes first, wherever it stands: another kind is another task, on the same path and with the settings
+    that it has by itself. Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of
+    range.
     """
     data = recipe.data()
-    for change in changes:
+    for change in sorted(changes, key=lambda change: not change.startswith("task.kind=")):
         path, equals, text = change.partition("=")
         if not equals:
             raise RequestError(f"expected key.path=value, got {change!r}")
+        if path == "task.kind":
+            data["task"] = _task_of(text, data["task"])
+            continue
         *outer, last = path.split(".")
         place = data
         for depth, part in enumerate([*outer, last]):
@@ -144,6 +190,12 @@ def override(recipe: R, changes: Sequence[str]) -> R:
     if data["task"]["path"] is not None:
         data["task"]["path"] = absolute(str(data["task"]["path"]))
     return type(recipe).read(data)
+
+
+def _task_of(kind: str, task: dict[str, Any]) -> dict[str, Any]:
+    if kind not in TASKS:
+        raise RequestError(f"unknown task {kind!r}; {nearest(kind, TASKS)}")
+    return task if kind == task["kind"] else TASKS[kind](path=task["path"]).data()
 
 
 def _nearest_path(path: str, data: dict[str, Any], depth: int) -> str:

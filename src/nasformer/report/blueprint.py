@@ -9,6 +9,7 @@ from matplotlib.path import Path as Curve
 
 from nasformer.report.diagram import Block, Box, Diagram, Stack
 from nasformer.report.figure import INK, QUIET, operator_colour, svg, words
+from nasformer.report.listing import draw_listing
 from nasformer.report.reversible import draw_reversible
 from nasformer.report.shapes import canvas, frame, ink_on, short
 
@@ -16,8 +17,10 @@ from nasformer.report.shapes import canvas, frame, ink_on, short
 def draw_architecture(diagram: Diagram) -> str:
     """The architecture: stacks of layers with the input at the bottom, or nested boxes for an unknown family.
 
-    Reversible stacks have a drawing of their own.
+    Reversible stacks and programs have drawings of their own.
     """
+    if diagram.parts:
+        return draw_listing(diagram.parts)
     if any(stack.splits for stack in diagram.stacks):
         return draw_reversible(diagram)
     return _draw_stacks(diagram) if diagram.stacks else _draw_box(diagram.box or Box(diagram.family))

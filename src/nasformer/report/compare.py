@@ -9,15 +9,15 @@ from typing import Any
 
 from nasformer.measures.statistics import mean_interval
 from nasformer.report.gather import gather
-from nasformer.report.table import MISSING, amount, difference_text, markdown, quality_text
-from nasformer.report.values import Gathered, Row
+from nasformer.report.table import MISSING, amount, decimals, difference_text, markdown
+from nasformer.report.values import Gathered, Quality, Row
 
 
 def compare(folders: Iterable[Path]) -> str:
     """Markdown: one table for the runs of each recipe (seeds aside); unfinished runs are named and left out.
 
-    The difference to the Transformer is taken within each run before the mean. ± is the 95 % Student interval over
-    seeds.
+    The difference to the Transformer (or to the start of a search over programs) is taken within each run before the
+    mean. ± is the 95 % Student interval over seeds.
     """
     runs = [(Path(folder), gather(folder)) for folder in folders]
     groups: dict[str, list[tuple[Path, Gathered]]] = {}
@@ -40,7 +40,7 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
     title = f"**{runs[0].provenance.recipe_name or 'recipe'}**: {count} ({', '.join(names)}), seeds {seeds}"
     title += "; ± is the 95 % Student interval over seeds" if len(runs) > 1 else ""
     labels = [quality.label for quality in first.qualities]
-    header = ("model", "runs", "core parameters", *labels, f"Δ {first.main.label} to Transformer")
+    header = ("model", "runs", "core parameters", *labels, first.difference_label)
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
     return f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
 
@@ -51,13 +51,14 @@ def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
     qualities = []
     for quality in runs[0].comparison.qualities:
         values = [row.qualities[quality.name].value for _, row in found if quality.name in row.qualities]
-        qualities.append(quality_text(_mean(values)) + _half_width(values, values[0]) if values else MISSING)
-    main = runs[0].comparison.main.name
+        qualities.append(_quality(values, quality) if values else MISSING)
+    main = runs[0].comparison.main
     differences = [value for run, row in found if (value := run.comparison.difference(row)) is not None]
-    like = next((row.qualities[main] for _, row in found if main in row.qualities), None)
+    like = next((row.qualities[main.name] for _, row in found if main.name in row.qualities), None)
     difference = MISSING
     if differences and like:
-        difference = difference_text(_mean(differences), like) + _half_width(differences, like.value)
+        width = _half_width(differences, decimals(like.value, main))
+        difference = difference_text(_mean(differences), like, main) + width
     size = amount(_mean(sizes)) if sizes else MISSING
     return (found[0][1].label, str(len(found)), size, *qualities, difference)
 
@@ -66,13 +67,15 @@ def _mean(values: Sequence[float]) -> float:
     return mean_interval(values).value
 
 
-def _half_width(values: Sequence[float], like: float) -> str:
-    """` ± ` and half the width of the mean's interval, with the decimals of `like`; nothing for a single value."""
+def _quality(values: Sequence[float], quality: Quality) -> str:
+    mean = _mean(values)
+    return f"{mean:.{decimals(mean, quality)}f}" + _half_width(values, decimals(values[0], quality))
+
+
+def _half_width(values: Sequence[float], digits: int) -> str:
+    """` ± ` and half the width of the mean's interval; nothing for a single value."""
     interval = mean_interval(values)
-    if interval.high is None:
-        return ""
-    digits = len(quality_text(like).partition(".")[2])
-    return f" ± {interval.high - interval.value:.{digits}f}"
+    return "" if interval.high is None else f" ± {interval.high - interval.value:.{digits}f}"
 
 
 def _without_seeds(recipe: str | None) -> str:

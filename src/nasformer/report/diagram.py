@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nasformer.errors import RequestError
+from nasformer.spaces.program import Program
+from nasformer.spaces.program_text import program_text
+
 
 @dataclass(frozen=True)
 class Block:
@@ -49,13 +53,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Diagram:
-    """An architecture to draw: stacks and connections where its family has them, else one nested box."""
+    """An architecture to draw: stacks and connections where its family has them, the lines of each part of a program,
+    else one nested box."""
 
     family: str
     norm: str | None
     stacks: tuple[Stack, ...] = ()
     connections: tuple[Connection, ...] = ()
     box: Box | None = None
+    parts: tuple[tuple[str, ...], ...] = ()
     embedding_dim: int | None = None
     pooling: str | None = None
     final_norm: bool = False
@@ -64,6 +70,9 @@ class Diagram:
 def read_diagram(architecture: Mapping[str, Any]) -> Diagram:
     """The diagram of an architecture given as plain data. Any family is accepted."""
     family = str(architecture.get("family", "architecture"))
+    if (program := _program(architecture)) is not None:
+        parts = program_text(program).strip().split("\n\n")
+        return Diagram(family, None, parts=tuple(tuple(part.splitlines()) for part in parts))
     norm = architecture.get("norm")
     norm = norm if isinstance(norm, str) else None
     inner = {name: architecture[name] for name in ("encoder", "decoder") if name in architecture}
@@ -80,6 +89,15 @@ def read_diagram(architecture: Mapping[str, Any]) -> Diagram:
         pooling=architecture.get("pooling"),
         final_norm=architecture.get("final_norm") is True,
     )
+
+
+def _program(architecture: Mapping[str, Any]) -> Program | None:
+    if architecture.get("family") != "program":
+        return None
+    try:
+        return Program.read(dict(architecture))
+    except RequestError:
+        return None
 
 
 def _is_stack(part: Any) -> bool:

@@ -30,6 +30,7 @@ def trains_supernet(stage: str) -> bool:
 
 def draw_curves(curves: Sequence[SearchCurve], rounds: Sequence[Round] = ()) -> str:
     """Loss against updates of every stage; the supernet's stage above, with its rounds, the plain models' below."""
+    curves = [curve for curve in curves if curve.updates or curve.validation_updates]
     supernets = [curve for curve in curves if trains_supernet(curve.stage)]
     models = [curve for curve in curves if not trains_supernet(curve.stage)]
     panels = [(title, panel) for title, panel in (("Supernets", supernets), ("Plain models", models)) if panel]

@@ -61,6 +61,15 @@ ROW_COLOURS = {
     "plain_darts": "#332288",
     "plain_darts_search": "#332288",
     "other_zero": "#999999",
+    "start": "#0072B2",
+    "random_mutation": "#CC79A7",
+    "random_mutation_search": "#CC79A7",
+    "gelu": "#E69F00",
+    "squared_relu": "#D55E00",
+    "convolved": "#8C6D31",
+    "transformer_plus_plus": "#009E73",
+    "primer_ez": "#D55E00",
+    "primer": "#56B4E9",
 }
 """The colour of each stage and row; a row built of one operator has that operator's colour."""
 
@@ -142,4 +151,5 @@ def svg(name: str, title: str, size: tuple[float, float], draw: Callable[[Figure
     drawn = re.sub(r'^(<svg [^>]*?)width="[^"]*"', rf'\1width="{size[0] * 96:.0f}"', drawn)
     drawn = re.sub(r'^(<svg [^>]*?)height="[^"]*"', rf'\1height="{size[1] * 96:.0f}"', drawn)
     drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    drawn = drawn.replace("'DejaVu Sans Mono'", "'DejaVu Sans Mono', monospace")
     return drawn.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")

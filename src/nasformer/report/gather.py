@@ -13,6 +13,7 @@ from typing import Any
 from nasformer.errors import RequestError
 from nasformer.report.diagram import Diagram, read_diagram
 from nasformer.report.differentiable import read_differentiable
+from nasformer.report.evolution import read_evolution
 from nasformer.report.reading import has, mapping, named, natural, number, objects
 from nasformer.report.values import (
     FOUND,
@@ -42,6 +43,7 @@ def gather(run_folder: Path) -> Gathered:
     result = read_object(folder / "result.json")
     recipe = read_object(folder / "recipe.json") or {}
     comparison = read_comparison(result or {}, recipe)
+    strategy, labels = mapping(recipe.get("strategy")), {row.name: row.label for row in comparison.rows}
     return Gathered(
         finished=result is not None,
         task=mapping((result or {}).get("task")),
@@ -53,7 +55,8 @@ def gather(run_folder: Path) -> Gathered:
         explorations=explorations(events),
         shares=shares(events),
         divergence=divergence([*objects((result or {}).get("divergence")), *named(events, "divergence")]),
-        differentiable=read_differentiable(events, mapping(recipe.get("strategy"))),
+        differentiable=read_differentiable(events, strategy),
+        evolution=read_evolution(events, result or {}, strategy, labels),
         scatter=Scatter(members(events), comparison, comparison.limits.get("max_core_parameters")),
         correlation=read_correlation((result or {}).get("correlation")),
         provenance=read_provenance(folder, result or {}),
@@ -196,6 +199,8 @@ def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None 
     known = [quality for quality in QUALITIES if any(quality.name in row.qualities for row in rows)]
     if not known or known[0].name in ("bleu", "chrf"):
         known = list(QUALITIES[:2])
+    if known[0].name == "perplexity":
+        known = [quality for quality in known if quality.name != "loss"]  # the logarithm of the perplexity
     limits = {name: number(value) for name, value in mapping(result.get("limits")).items()}
     return Comparison(
         rows, tuple(known), {name: value for name, value in limits.items() if value is not None}, strategy

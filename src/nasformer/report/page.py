@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,14 @@ from markupsafe import Markup
 from nasformer.report import draw
 from nasformer.report.blueprint import draw_architecture
 from nasformer.report.diagram import Diagram
+from nasformer.report.evolution_page import evolution_pictures
 from nasformer.report.gather import gather
+from nasformer.report.picture import Picture
 from nasformer.report.probabilities import draw_entropy, draw_probabilities
 from nasformer.report.table import amount, cells, header, limit_text
 from nasformer.report.values import FOUND, Correlation, Differentiable, Gathered, SearchCurve
 from nasformer.report.verdict import name_of_other, notes, search_notes, verdict
 from nasformer.runs.files import full_disk_explained, write_whole
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its title and a caption that says what to look for."""
-
-    title: str
-    svg: Markup
-    caption: str
 
 
 def write_report(run_folder: Path) -> Path:
@@ -53,6 +45,7 @@ def render(run: Gathered, name: str = "run") -> str:
         lstrip_blocks=True,
     )
     comparison = run.comparison
+    diagram = None if run.evolution and run.evolution.start and run.evolution.found else run.diagram
     sizes = [one for one in run.shares if not one.is_operator and one.rounds]
     return environment.get_template("page.html.jinja").render(
         title=f"{run.provenance.recipe_name or 'nasformer'} on {_task(run.task)}" if run.task else name,
@@ -66,8 +59,8 @@ def render(run: Gathered, name: str = "run") -> str:
         signatures=signatures(run),
         correlation=correlation_text(run.correlation) if run.correlation else None,
         pictures=pictures(run),
-        architecture=Markup(draw_architecture(run.diagram)) if run.diagram else None,
-        architecture_caption=architecture_caption(run.diagram) if run.diagram else "",
+        architecture=Markup(draw_architecture(diagram)) if diagram else None,
+        architecture_caption=architecture_caption(diagram) if diagram else "",
         sizes=[(one.choice.replace("_", " "), one.favourite[0], f"{one.favourite[1]:.0%}") for one in sizes],
         stages=[_stage(curve) for curve in run.curves],
     )
@@ -123,7 +116,8 @@ def pictures(run: Gathered) -> tuple[Picture, ...]:
         shown.append(("Divergence", draw.draw_divergence(run.divergence), DIVERGENCE))
     if any(curve.updates or curve.validation_updates for curve in run.curves):
         shown.append(("Training", draw.draw_curves(run.curves, run.rounds), TRAINING))
-    return tuple(Picture(title, Markup(svg), caption) for title, svg, caption in shown)
+    told = tuple(evolution_pictures(run.evolution)) if run.evolution else ()
+    return (*told, *(Picture(title, Markup(svg), caption) for title, svg, caption in shown))
 
 
 def probabilities_caption(search: Differentiable, *, limited: bool) -> str:
@@ -142,6 +136,11 @@ def architecture_caption(diagram: Diagram) -> str:
     """The family, how to read its drawing, and what the drawing leaves out."""
     norm = f", {diagram.norm} normalisation" if diagram.norm else ""
     said = [f"{diagram.family.replace('_', '-').capitalize()}{norm}."]
+    if diagram.parts:
+        said.append(
+            "The block is the first subprogram; the others are called from it and from one another. s0 and s1 are a "
+            "subprogram’s inputs (of the block, both are its input), the last line is its output."
+        )
     if diagram.stacks:
         said.append("The input enters at the bottom. Colours mean the same operators as in the figures below.")
     if diagram.connections:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nasformer.report.values import FOUND, REFERENCE, Comparison, Measured, Row
+from nasformer.report.values import FOUND, Comparison, Measured, Quality, Row
 
 MISSING = "–"
 
@@ -26,51 +26,50 @@ def _three(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"
 
 
-def measured(value: Measured | None) -> str:
-    """A quality with its interval: `32.1 (31.0–33.2)`. Values below ten keep three decimals."""
+def measured(value: Measured | None, quality: Quality) -> str:
+    """A quality with its interval: `32.1 (31.0–33.2)`."""
     if value is None:
         return MISSING
-    text = quality_text(value.value)
-    if value.low is None or value.high is None:
-        return text
-    digits = _digits(value.value)
-    return f"{text} ({value.low:.{digits}f}–{value.high:.{digits}f})"
+    digits = decimals(value.value, quality)
+    text = f"{value.value:.{digits}f}"
+    return (
+        text if value.low is None or value.high is None else f"{text} ({value.low:.{digits}f}–{value.high:.{digits}f})"
+    )
 
 
-def quality_text(value: float) -> str:
-    """A quality without its interval, with the decimals of `measured`."""
-    return f"{value:.{_digits(value)}f}"
-
-
-def difference_text(value: float | None, like: Measured | None) -> str:
+def difference_text(value: float | None, like: Measured | None, quality: Quality) -> str:
     """A difference with its sign, with the decimals of the quality it belongs to."""
-    return MISSING if value is None else f"{value:+.{_digits(like.value if like else value)}f}".replace("-", "−")
+    if value is None:
+        return MISSING
+    return f"{value:+.{decimals(like.value if like else value, quality)}f}".replace("-", "−")
 
 
-def _digits(value: float) -> int:
-    return 1 if abs(value) >= 10 else 3
+def decimals(value: float, quality: Quality) -> int:
+    """How many decimals a quality is told with: its own, else one, or three where it is below ten."""
+    return quality.decimals if quality.decimals is not None else 1 if abs(value) >= 10 else 3
 
 
 def header(comparison: Comparison) -> tuple[str, ...]:
     """The names of the columns."""
     qualities = (quality.label for quality in comparison.qualities)
-    difference = f"Δ {comparison.main.label} to Transformer"
-    return ("model", "core parameters", "total", "FLOPs", "updates", *qualities, difference)
+    sizes = ("core parameters", "total", "FLOPs", "updates")
+    return ("model", *sizes, *qualities, comparison.difference_label)
 
 
 def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
     """The texts of one row, in the order of `header`; the found one carries a star, one above the limit a dagger."""
     mark = " ★" if row.name == FOUND else ""
     over = " †" if comparison.above_limit(row) else ""
-    difference = difference_text(comparison.difference(row), row.qualities.get(comparison.main.name))
+    main = comparison.main
+    difference = difference_text(comparison.difference(row), row.qualities.get(main.name), main)
     return (
         row.label + mark,
         amount(row.core_parameters) + over,
         amount(row.total_parameters),
         amount(row.flops),
         f"{amount(row.searched)} + {amount(row.trained)}" if row.searched else amount(row.updates),
-        *(measured(row.qualities.get(quality.name)) for quality in comparison.qualities),
-        "reference" if row.name == REFERENCE else difference,
+        *(measured(row.qualities.get(quality.name), quality) for quality in comparison.qualities),
+        "reference" if row.name == comparison.reference else difference,
     )
 
 
@@ -81,6 +80,8 @@ def limit_text(comparison: Comparison) -> str:
     splits = sorted({row.split for row in comparison.rows if row.split})
     parts = [f"Limit: {', '.join(limits)}." if limits else "No limit was set."]
     parts += [f"Quality on the {' and '.join(splits)} split."] if splits else []
+    if comparison.rows and not comparison.main.higher_is_better:
+        parts.append(f"Lower {comparison.main.label} is better: a negative Δ is a gain.")
     parts += ["★ found by the search."] if comparison.row(FOUND) else []
     parts += ["† above the limit."] if any(map(comparison.above_limit, comparison.rows)) else []
     parts += ["Updates: of the search + of the model."] if any(row.searched for row in comparison.rows) else []

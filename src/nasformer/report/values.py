@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasformer.report.diagram import Diagram
+from nasformer.report.evolved import Evolution
 
 FOUND = "found"
 """The name of the row and of the stage of the architecture that the search found."""
@@ -15,22 +16,27 @@ FOUND = "found"
 REFERENCE = "transformer"
 """The name of the row that differences are taken to."""
 
+START = "start"
+"""The same for a search over programs: the program from which it began."""
+
 
 @dataclass(frozen=True)
 class Quality:
-    """A number that says how good a model is: its field in a scorecard, its name for readers, and its better side."""
+    """A number that says how good a model is: its field in a scorecard, its name for readers, its better side, and its
+    decimals (None: one, or three where it is below ten)."""
 
     name: str
     label: str
     higher_is_better: bool
+    decimals: int | None = None
 
 
 QUALITIES = (
     Quality("bleu", "BLEU", True),
     Quality("chrf", "chrF", True),
     Quality("accuracy", "accuracy", True),
+    Quality("perplexity", "perplexity", False, 2),
     Quality("bits_per_byte", "bits per byte", False),
-    Quality("perplexity", "perplexity", False),
     Quality("loss", "loss", False),
 )
 """The qualities that a report knows; the first one that a row has is the one that is compared."""
@@ -91,13 +97,23 @@ class Comparison:
         """The quality that decides: the first one shown."""
         return self.qualities[0]
 
+    @property
+    def reference(self) -> str:
+        """The name of the row that differences are taken to."""
+        return START if self.strategy == "primer" else REFERENCE
+
+    @property
+    def difference_label(self) -> str:
+        """What heads a column of differences."""
+        return f"Δ {self.main.label} to {'the start' if self.reference == START else 'Transformer'}"
+
     def row(self, name: str) -> Row | None:
         """The first row of that name."""
         return next((row for row in self.rows if row.name == name), None)
 
     def difference(self, row: Row, reference: Row | None = None) -> float | None:
-        """The main quality of a row minus that of the reference (by default the Transformer's row)."""
-        reference = reference or self.row(REFERENCE)
+        """The main quality of a row minus that of the reference (by default `self.reference`)."""
+        reference = reference or self.row(self.reference)
         if reference is None or row is reference:
             return None
         ours, theirs = row.qualities.get(self.main.name), reference.qualities.get(self.main.name)
@@ -282,6 +298,7 @@ class Gathered:
     shares: tuple[Shares, ...]
     divergence: tuple[Divergence, ...]
     differentiable: Differentiable | None
+    evolution: Evolution | None
     scatter: Scatter
     correlation: Correlation | None
     provenance: Provenance

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nasformer.report.figure import words
-from nasformer.report.table import amount, measured, quality_text
-from nasformer.report.values import FOUND, REFERENCE, Comparison, Derivation, Differentiable, Rewinds, Row
+from nasformer.report.table import amount, decimals, measured
+from nasformer.report.values import FOUND, REFERENCE, START, Comparison, Derivation, Differentiable, Rewinds, Row
 
 _FIXED = ((REFERENCE, "the Transformer"), ("lite_transformer", "the Lite Transformer"))
 CONTROLS = {
@@ -14,6 +14,13 @@ CONTROLS = {
         ("random_architecture", "the random architecture"),
         ("uniform_sampling", "uniform sampling"),
         ("plain_darts", "DARTS on the plain Transformer"),
+    ),
+    "primer": (
+        (START, "the start"),
+        ("random_mutation", "random mutation"),
+        ("transformer_plus_plus", "Transformer++"),
+        ("primer_ez", "Primer-EZ"),
+        ("primer", "Primer as published"),
     ),
 }
 """For each kind of strategy the rows that a verdict compares the found one with, and their names in a sentence."""
@@ -39,11 +46,14 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     found = comparison.row(FOUND)
     if found is None or comparison.main.name not in found.qualities:
         return ()
-    value = measured(found.qualities[comparison.main.name])
+    value = measured(found.qualities[comparison.main.name], comparison.main)
     where = f" on the {found.split} split" if found.split else ""
     said = [f"It scores {value} {comparison.main.label}{where} with {amount(found.core_parameters)} core parameters."]
     if comparison.above_limit(found):
         said.append("The found architecture is above the limit: it does not answer what was asked.")
+    by_cost = comparison.strategy == "primer"
+    if by_cost:
+        said += _program_notes(comparison)
     said += _searching(comparison, found)
     for name, title in _controls(comparison):
         row = comparison.row(name)
@@ -53,7 +63,7 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
             continue
         if comparison.above_limit(row):
             said.append(f"{subject} is above the limit ({amount(row.core_parameters)} core parameters).")
-        if row.trained and found.trained and abs(row.trained / found.trained - 1) > 0.01:
+        if not by_cost and row.trained and found.trained and abs(row.trained / found.trained - 1) > 0.01:
             trained, ours = amount(row.trained), amount(found.trained)
             said.append(f"{subject} was trained for {trained} updates, the found one for {ours}.")
         if (
@@ -63,8 +73,19 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
         ):
             sizes = f"{amount(row.core_parameters)} core parameters, the found one {amount(found.core_parameters)}"
             said.append(f"{subject} has {sizes}: their difference mixes size and method.")
-    said.append("An interval covers the choice of test examples, not the luck of training: compare several seeds.")
+    if not by_cost:
+        said.append("An interval covers the choice of test examples, not the luck of training: compare several seeds.")
     return tuple(said)
+
+
+def _program_notes(comparison: Comparison) -> list[str]:
+    """How the models of a search over programs are trained, and what their intervals mean."""
+    said = ["Every model is trained for the same cost, not for as many updates: a faster one makes more."]
+    other = [row.label for row in comparison.rows if row.name.startswith(("longer", "wider"))]
+    if other:
+        said.append(f"Trained for longer or made wider, to be compared among themselves: {', '.join(other)}.")
+    said.append("An interval covers the luck of several trainings of one model, not the choice of test examples.")
+    return said
 
 
 def search_notes(search: Differentiable | None, other: str | None = None) -> tuple[str, ...]:
@@ -154,5 +175,5 @@ def _clause(comparison: Comparison, found: Row, row: Row, title: str) -> str | N
     if difference == 0:
         return f"level with {title} ({doubt})"
     side = "better" if (difference > 0) == comparison.main.higher_is_better else "worse"
-    digits = len(quality_text(ours.value).partition(".")[2])  # the decimals of the quality, not of the difference
+    digits = decimals(ours.value, comparison.main)  # of the quality, not of the difference
     return f"{abs(difference):.{digits}f} {comparison.main.label} {side} than {title} ({doubt})"

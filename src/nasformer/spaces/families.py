@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from nasformer.errors import RequestError, nearest
+from nasformer.spaces.program import Program
 from nasformer.spaces.reversible import Reversible, ReversibleDecoderOnly
 from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder
 from nasformer.spaces.value import read_data
@@ -19,7 +20,8 @@ Architecture = Annotated[
     Annotated[EncoderDecoder, Tag("encoder_decoder")]
     | Annotated[DecoderOnly, Tag("decoder_only")]
     | Annotated[Reversible, Tag("reversible")]
-    | Annotated[ReversibleDecoderOnly, Tag("reversible_decoder_only")],
+    | Annotated[ReversibleDecoderOnly, Tag("reversible_decoder_only")]
+    | Annotated[Program, Tag("program")],
     _BY_FAMILY,
 ]
 """An architecture (or, with open fields, a space) of any family."""
@@ -28,6 +30,7 @@ FAMILIES: dict[str, Any] = {
     "decoder_only": DecoderOnly,
     "reversible": Reversible,
     "reversible_decoder_only": ReversibleDecoderOnly,
+    "program": Program,
 }
 
 

@@ -10,7 +10,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nasformer.errors import RequestError, nearest
+from nasformer.spaces import known_programs
 from nasformer.spaces.open import first_of, one_of
+from nasformer.spaces.program import Program
+from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.reversible import Reversible, ReversibleLayer, ReversibleStack
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import (
@@ -225,7 +228,12 @@ def darts_transformer_small() -> Space:
     return Space(darts_transformer(dim=32, layers=2, heads=4).template, "darts-transformer-small")
 
 
-SPACES: dict[str, Callable[..., Space]] = {
+def primer(width: int = 64, depth: int = 2, heads: int = 4, inner: float = 4) -> ProgramSpace:
+    """Primer's space: programs of primitives, from the Transformer of this size on."""
+    return ProgramSpace(known_programs.transformer(width, depth, heads, inner), "primer")
+
+
+SPACES: dict[str, Callable[..., Space | ProgramSpace]] = {
     "shrinknas": shrinknas,
     "shrinknas-small": shrinknas_small,
     "sizes-only": sizes_only,
@@ -235,6 +243,7 @@ SPACES: dict[str, Callable[..., Space]] = {
     "dartsformer-small": dartsformer_small,
     "darts-transformer": darts_transformer,
     "darts-transformer-small": darts_transformer_small,
+    "primer": primer,
 }
 """Every named space, built when asked for."""
 
@@ -245,7 +254,7 @@ class NamedSpace(Value):
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)
 
-    def open(self) -> Space:
+    def open(self) -> Space | ProgramSpace:
         """The space; raises `RequestError` for an unknown name, setting or value."""
         if self.name not in SPACES:
             raise RequestError(f"unknown space {self.name!r}; {nearest(self.name, SPACES)}")
@@ -373,7 +382,7 @@ def _fitted(
     return best[1]
 
 
-ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly]] = {
+ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly | Program]] = {
     "transformer": transformer,
     "light-convolution": light_convolution,
     "lite-transformer": lite_transformer,
@@ -383,5 +392,6 @@ ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly]] = {
     "hat-137.8ms": lambda: hat_result((1024, 2048, 2048, 1024)),
     "hat-168.8ms": lambda: hat_result((2048, 2048, 2048, 1024, 1024)),
     "language-model": language_model,
+    **known_programs.PROGRAMS,
 }
 """Every known architecture, built when asked for."""

@@ -1,6 +1,6 @@
-"""A translation model as a folder that `transformers` loads: weights, configuration, both vocabularies, decoding.
+"""A model as a folder that `transformers` loads: weights, configuration, vocabularies, decoding.
 
-Importing this module registers model and tokenizer with the Auto classes.
+Importing this module registers models and tokenizers with the Auto classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from torch import nn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from nasformer.models.network import SequenceToSequence
-from nasformer.models.pretrained import BOS, EOS, NasformerConfig, NasformerForSeq2SeqLM
+from nasformer.models.pretrained import (
+    BOS,
+    EOS,
+    LanguageNetwork,
+    NasformerConfig,
+    NasformerForCausalLM,
+    NasformerForSeq2SeqLM,
+)
 from nasformer.models.transformer import PAD
 from nasformer.tasks.vocabulary import SPECIALS, Vocabulary
 
@@ -21,6 +28,10 @@ _LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trus
 
 from nasformer.models.pretrained import NasformerConfig, NasformerForSeq2SeqLM  # noqa: F401
 from nasformer.tasks.pretrained import NasformerTokenizer  # noqa: F401
+'''
+_LANGUAGE_LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trust_remote_code=True`)."""
+
+from nasformer.models.pretrained import NasformerForCausalLM, NasformerLanguageConfig  # noqa: F401
 '''
 
 
@@ -88,6 +99,40 @@ def load_pretrained(folder: Path) -> tuple[nn.Module, Vocabulary, Vocabulary]:
     model = NasformerForSeq2SeqLM.from_pretrained(folder)
     vocabularies = [Vocabulary.read(folder / name) for name in ("tokenizer.json", "target_tokenizer.json")]
     return model.network.eval(), *vocabularies
+
+
+def save_language_model(
+    network: LanguageNetwork, vocabulary: Vocabulary, folder: Path, decoding: dict[str, Any]
+) -> None:
+    """Write the folder: `AutoModelForCausalLM.from_pretrained(folder)` reads it once this package's classes are known;
+    its tokenizer is one of transformers' own. Prompts of different lengths are padded on the left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = NasformerForCausalLM.of(network)
+    model.config.architectures = ["NasformerForCausalLM"]
+    model.config.auto_map = {
+        "AutoConfig": "nasformer_auto.NasformerLanguageConfig",
+        "AutoModelForCausalLM": "nasformer_auto.NasformerForCausalLM",
+    }
+    model.generation_config = GenerationConfig(
+        pad_token_id=PAD, bos_token_id=EOS, eos_token_id=EOS, do_sample=False, **decoding
+    )
+    model.save_pretrained(folder)
+    pad, _, eos, unknown = SPECIALS
+    PreTrainedTokenizerFast(
+        tokenizer_object=vocabulary.tokenizer,
+        **{"pad_token": pad, "bos_token": eos, "eos_token": eos, "unk_token": unknown},
+        split_special_tokens=True,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
+    vocabulary.save(folder / "tokenizer.json")  # as it is: transformers writes it in its own words
+    (folder / "nasformer_auto.py").write_text(_LANGUAGE_LOADER, encoding="utf-8")
+
+
+def load_language_model(folder: Path) -> tuple[nn.Module, Vocabulary]:
+    """The network and the vocabulary of a folder that `save_language_model` wrote."""
+    model = NasformerForCausalLM.from_pretrained(folder)
+    return model.network.eval(), Vocabulary.read(folder / "tokenizer.json")
 
 
 AutoTokenizer.register(NasformerConfig, NasformerTokenizer, exist_ok=True)

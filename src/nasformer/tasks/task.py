@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,8 +28,33 @@ class Stream(Protocol):
         ...
 
 
+class TaskSettings(Protocol):
+    """The settings of a task, a frozen value with a `kind`."""
+
+    @property
+    def longest(self) -> int:
+        """The most positions of a sequence that is trained on."""
+        ...
+
+    def check(self, architecture: Any) -> None:
+        """Raises `RequestError` where models of an architecture (or space) cannot do the task."""
+        ...
+
+    def open(self, cache: Path | None = None) -> Task:
+        """Read the data and make them ready; `cache` is a folder for what takes long to make."""
+        ...
+
+    def load(self, folder: Path, cache: Path | None = None) -> tuple[nn.Module, Task]:
+        """The network of a folder that `Task.save` wrote, and the task as that model knows it."""
+        ...
+
+
 class Task(Protocol):
     """Data, loss and score. A task calls a model and does not know what made it."""
+
+    def digests(self) -> dict[str, str]:
+        """A SHA-256 of each split's data, by which a resumed run knows them."""
+        ...
 
     def model_settings(self, dropout: Dropout) -> ModelSettings:
         """What a model for this task needs besides its architecture."""
@@ -64,6 +90,10 @@ class Task(Protocol):
 
     def quality(self, model: nn.Module, split: str) -> dict[str, Any]:
         """The quality of a scorecard: the split, what the task measures on it, and the loss, as plain data."""
+        ...
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write a model, and what it takes to use it, as a folder that `transformers` loads."""
         ...
 
     def facts(self) -> dict[str, Any]:

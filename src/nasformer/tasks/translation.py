@@ -21,6 +21,7 @@ from nasformer.tasks.batching import Batch, BatchStream, PairData, draw, in_orde
 from nasformer.tasks.corpora import ParallelText, read_parallel
 from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.tasks.embedded import embedded_text
+from nasformer.tasks.pretrained import load_pretrained, save_pretrained
 from nasformer.tasks.vocabulary import Vocabulary, learn
 
 EVALUATION_TOKENS = 8192
@@ -53,6 +54,24 @@ class Translation(Value):
     embedded_pairs: Annotated[Count, Field(ge=1_000)] = 20_000
     data_seed: Annotated[int, Field(ge=0)] = 1
 
+    @property
+    def longest(self) -> int:
+        """The most positions of a sequence that is trained on."""
+        return self.max_length
+
+    @staticmethod
+    def fits(architecture: Any) -> bool:
+        """Whether models of this architecture (or space) can do the task: they have an encoder and a decoder."""
+        return hasattr(architecture, "encoder")
+
+    def check(self, architecture: Any) -> None:
+        """Raises `RequestError` where the architecture (or space) does not fit."""
+        if not self.fits(architecture):
+            raise RequestError(
+                f"translation needs an encoder and a decoder; the family {architecture.family} has no encoder: "
+                f"expected an encoder-decoder architecture, or task.kind=language"
+            )
+
     def open(self, cache: Path | None = None) -> TranslationTask:
         """Read the text, learn or look up the vocabularies, and encode; `cache` is a folder for vocabularies."""
         text = read_text(self)
@@ -64,6 +83,11 @@ class Translation(Value):
             cache=cache,
         )
         return TranslationTask(self, text, source, target)
+
+    def load(self, folder: Path, cache: Path | None = None) -> tuple[nn.Module, TranslationTask]:
+        """The network of a model folder, and the task with that folder's vocabularies; nothing is cached."""
+        network, source, target = load_pretrained(folder)
+        return network, TranslationTask(self, read_text(self), source, target)
 
 
 def read_text(settings: Translation) -> ParallelText:
@@ -166,6 +190,10 @@ class TranslationTask:
             "max_new_tokens": longest,
             "early_stopping": False,
         }
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write the model and both vocabularies as a folder that `transformers` loads."""
+        save_pretrained(model, self.source, self.target, folder, self.decoding())
 
     def facts(self) -> dict[str, Any]:
         """Languages, vocabularies and pairs; those left out are pairs that are not trained on."""

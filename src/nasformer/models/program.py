@@ -1,0 +1,169 @@
+"""The program family made into a network: token embeddings, the block `depth` times, a final norm, the tied output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasformer.errors import RequestError
+from nasformer.models.transformer import Embedding, ModelSettings, padding_of
+from nasformer.operators.normalization import LayerNorm
+from nasformer.operators.operator import Cache, reset
+from nasformer.operators.program import ProgramBlock
+from nasformer.spaces.program import Program, Resolved, resolve
+
+TOLERANCE = 0.08
+"""How far the size of a rescaled program may be from the one asked for (our reading 9)."""
+
+
+@lru_cache(maxsize=256)
+def _resolved(program: Program) -> Resolved:
+    return resolve(program)
+
+
+@dataclass(frozen=True)
+class ProgramPart:
+    """One block of a program's network (as `nasformer.models.transformer.Part` is one sub-layer)."""
+
+    program: Program
+    memory_dim: int = 0
+
+    @property
+    def dim(self) -> int:
+        """The channels of the stream."""
+        return self.program.width
+
+    def build(self, settings: ModelSettings) -> nn.Module:
+        """The block, on the current default device, weights not yet drawn."""
+        return ProgramBlock(_resolved(self.program), self.program.length)
+
+
+def parts(program: Program) -> Iterator[tuple[str, int, ProgramPart]]:
+    """Every block: stack name, index, part."""
+    for index in range(program.depth):
+        yield "decoder", index, ProgramPart(program)
+
+
+def frame_parameters(program: Program) -> int:
+    """Core parameters outside the blocks: the final norm."""
+    return 2 * program.width
+
+
+def table_parameters(program: Program, settings: ModelSettings) -> int:
+    """Parameters of the embeddings, which are the output matrix too."""
+    return settings.target_vocabulary * program.width
+
+
+class ProgramModel(nn.Module):
+    """A language model whose block is a program: tokens → logits of the next token.
+
+    Dropout stands on the embeddings alone. Step-wise decoding runs the whole program anew at each step, for a program
+    may keep any sum over the past; what it gives is what one run over all tokens gives.
+    """
+
+    def __init__(self, architecture: Program, settings: ModelSettings) -> None:
+        super().__init__()
+        self.architecture, self.settings = architecture, settings
+        width = architecture.width
+        self.embedding = Embedding(settings.target_vocabulary, width, width, settings.residual_dropout(width))
+        self.blocks = nn.ModuleList(part.build(settings) for _, _, part in parts(architecture))
+        self.norm = LayerNorm(width)
+
+    def decode(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens (batch, time) → hidden states (batch, time, width); with a cache, of the new positions."""
+        new = tokens.shape[1]
+        if cache is not None:
+            tokens = torch.cat([cache["tokens"], tokens], dim=1) if "tokens" in cache else tokens
+            cache["tokens"] = tokens
+        padding = padding_of(tokens)
+        if padding is None:
+            return self._run(tokens)[:, -new:]
+        # Padding goes to the end, where what is causal does not see it.
+        order = padding.int().argsort(dim=1, stable=True)
+        hidden = self._run(tokens.gather(1, order))
+        back = order.argsort(dim=1).unsqueeze(-1).expand_as(hidden)
+        return hidden.gather(1, back)[:, -new:]
+
+    def _run(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens, None)
+        for block in self.blocks:
+            x = block(x)
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def output(self, hidden: Tensor) -> Tensor:
+        """hidden (…, width) → logits (…, vocab)."""
+        return F.linear(hidden, self.embedding.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (batch, time) → logits (batch, time, vocab)."""
+        return self.output(self.decode(tokens))
+
+
+def check_causal(program: Program, length: int, seed: int) -> None:
+    """The causality guard (our reading 6): with random weights, tokens after t are changed and outputs at t and before
+    must not move, for several t; three times over, with changes as large as what they replace, smaller, and four times
+    larger, for a maximum over the future shows only where the future is large.
+
+    Raises `RequestError` where they do, or where random inputs give no numbers.
+    """
+    time = length if program.length is not None else min(length, 12)
+    generator = torch.Generator().manual_seed(seed)
+    block = ProgramBlock(_resolved(program), program.length).double()
+    reset(block, generator)
+    cuts = sorted({0, time // 3, time // 2, time - 2} - {-1})
+    with torch.no_grad():
+        for weight in block.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator, dtype=weight.dtype), alpha=0.1)
+        before = torch.randn(3, 1, time, program.width, generator=generator, dtype=torch.float64)
+        after = torch.randn(3, len(cuts), time, program.width, generator=generator, dtype=torch.float64)
+        after *= torch.tensor([1.0, 0.25, 4.0], dtype=torch.float64).view(3, 1, 1, 1)
+        rows = torch.stack([torch.where(torch.arange(time)[:, None] <= t, before[:, 0], after[:, i])
+                            for i, t in enumerate(cuts)], dim=1)  # fmt: skip
+        out = block(torch.cat([before, rows], dim=1).flatten(0, 1)).unflatten(0, (3, len(cuts) + 1))
+    if not torch.isfinite(out[:2]).all() or not torch.isfinite(out[:, 0]).all():
+        raise RequestError("random inputs give no numbers")
+    for i, t in enumerate(cuts):
+        # Large changes may overflow, which says nothing of the past.
+        numbers = torch.isfinite(out[:, i + 1]).flatten(1).all(1)
+        past, changed = out[numbers, 0, : t + 1], out[numbers, i + 1, : t + 1]
+        if (past - changed).abs().max() > 1e-9 * (1 + past.abs().max()):
+            raise RequestError(f"it leaks from the future: what comes after position {t} changes what stands there")
+
+
+def rescaled(program: Program, parameters: int) -> Program:
+    """The program as it is where its core parameters are within 8 % of `parameters`, otherwise with the unit that
+    brings them nearest.
+
+    Raises `RequestError` where it cannot be brought within 8 % (our reading 9).
+    """
+    if abs(_size(program) / parameters - 1) <= TOLERANCE:
+        return program
+    low, high = 0.25, 4096.0
+    best: tuple[float, Program] | None = None
+    while high / low > 1.0005:
+        middle = (low * high) ** 0.5
+        other = program.but(unit=middle)
+        size = _size(other)
+        distance = abs(size / parameters - 1)
+        if best is None or distance < best[0]:
+            best = (distance, other)
+        low, high = (middle, high) if size < parameters else (low, middle)
+    assert best is not None
+    if best[0] > TOLERANCE:
+        raise RequestError(
+            f"no unit brings the program within {TOLERANCE:.0%} of {parameters:,} core parameters; the nearest has "
+            f"{_size(best[1]):,}"
+        )
+    return best[1]
+
+
+def _size(program: Program) -> int:
+    with torch.device("meta"):
+        block = ProgramBlock(resolve(program), program.length)
+    return program.depth * sum(weight.numel() for weight in block.parameters()) + frame_parameters(program)

@@ -1,0 +1,146 @@
+"""A search over programs as its journal and its result tell it; each value may be missing while the run goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nasformer.errors import RequestError
+from nasformer.measures.speedup import common_curves
+from nasformer.measures.statistics import Interval
+from nasformer.report.evolved import Arm, Candidate, Evolution, Failure, Noise, Step, Walk
+from nasformer.report.reading import has, mapping, named, number, objects
+from nasformer.strategies.hurdles import hurdle_times
+
+Events = Sequence[Mapping[str, Any]]
+CONTROL = "random_mutation_search"
+"""The stage of the walk that mutates without selection."""
+
+
+def read_evolution(
+    events: Events, result: Mapping[str, Any], strategy: Mapping[str, Any], labels: Mapping[str, str]
+) -> Evolution | None:
+    """The search over programs of a run; None where there is none. `labels` are what reports call the arms."""
+    told = mapping(result.get("evolution"))
+    search = _walk([event for event in events if event.get("stage") == "search"])
+    if not told and not search.programs:
+        return None
+    budget = number(told.get("budget")) or number(strategy.get("budget"))
+    hurdles = tuple(value for value in map(number, _list(told.get("hurdles"))) if value is not None)
+    if not hurdles and budget and has(strategy, "hurdles"):
+        hurdles = hurdle_times(budget, int(strategy["hurdles"]))
+    texts = mapping(told.get("texts"))
+    lineage = tuple(_step(entry) for entry in objects(told.get("lineage")) if has(entry, "number"))
+    return Evolution(
+        search=search,
+        control=_walk([event for event in events if event.get("stage") == CONTROL]),
+        budget=budget,
+        hurdles=hurdles,
+        lineage=lineage or _line_to_best(search),
+        start=_text(texts.get("start")) or (search.programs[0].text if search.programs else None),
+        found=_text(texts.get("found")) or (search.winner.text if search.winner else None),
+        failures=_failures(events, mapping(told.get("failures"))),
+        arms=_arms(told, labels),
+        noise=_noise(mapping(told.get("noise"))),
+    )
+
+
+def _walk(events: Events) -> Walk:
+    """After a resume, the later event of a number counts."""
+    programs = {int(event["number"]): _candidate(event) for event in named(events, "program") if has(event, "number")}
+    return Walk(tuple(programs[one] for one in sorted(programs)))
+
+
+def _candidate(event: Mapping[str, Any]) -> Candidate:
+    parent, fitness = number(event.get("parent")), number(event.get("fitness"))
+    passed = int(number(event.get("hurdles", event.get("passed"))) or 0)
+    curve = event.get("curve")
+    return Candidate(
+        int(event["number"]),
+        None if parent is None else int(parent),
+        _text(event.get("mutation")),
+        _text(event.get("change")),
+        fitness,
+        _text(event.get("cause")) or _text(event.get("reason")),
+        len(curve) if isinstance(curve, list) else passed + (fitness is not None),
+        passed,
+        number(event.get("cost")) if event.get("equal_to") is None else None,
+        _text(event.get("program")),
+    )
+
+
+def _step(entry: Mapping[str, Any]) -> Step:
+    made = _candidate(entry)
+    return Step(made.number, made.mutation, made.change, made.fitness, _interval(entry.get("retrained")))
+
+
+def _line_to_best(search: Walk) -> tuple[Step, ...]:
+    """From the start to the best program so far, while nothing is decided yet."""
+    programs = {one.number: one for one in search.programs}
+    at = search.winner
+    line: list[Step] = []
+    while at is not None and len(line) < len(programs):
+        line.append(Step(at.number, at.mutation, at.change, at.fitness))
+        at = None if at.parent is None else programs.get(at.parent)
+    return tuple(reversed(line))
+
+
+def _failures(events: Events, totals: Mapping[str, Any]) -> tuple[Failure, ...]:
+    """From the journal, the most frequent first; from the totals of the result where the journal tells of none."""
+    mutations, programs = Counter[str](), Counter[str]()
+    of_search = [event for event in named(events, "program") if event.get("stage") == "search"]
+    for event in {event["number"]: event for event in of_search if has(event, "number")}.values():
+        for reason, count in mapping(event.get("rejected")).items():
+            mutations[reason] += int(number(count) or 0)
+        if number(event.get("fitness")) is None:
+            programs[_candidate(event).reason or "no reason recorded"] += 1
+    if not mutations and not programs:
+        programs.update({reason: int(number(count) or 0) for reason, count in totals.items()})
+    reasons = dict.fromkeys([*mutations, *programs])
+    found = [Failure(reason, mutations[reason], programs[reason]) for reason in reasons]
+    return tuple(sorted(found, key=lambda one: -one.mutations - one.programs))
+
+
+def _arms(told: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[Arm, ...]:
+    curves, speedups, laws = (mapping(told.get(name)) for name in ("curves", "speedups", "power_laws"))
+    found = []
+    for name in dict.fromkeys([*curves, *speedups, *laws]):
+        law = mapping(laws.get(name))
+        a, k = number(law.get("a")), _interval(law.get("k"))
+        label, pair = labels.get(name, name.replace("_", " ")), None if a is None or k is None else (a, k.value)
+        found.append(Arm(name, label, speedup=_interval(speedups.get(name)), law=pair, **_curve(curves.get(name))))
+    return tuple(found)
+
+
+def _curve(runs: Any) -> dict[str, Any]:
+    """What an arm knows of its curve; nothing where it cannot be read."""
+    pairs = [[(number(p[0]), number(p[1])) for p in _list(run) if len(_list(p)) == 2] for run in _list(runs)]
+    usable = [
+        [(cost, loss) for cost, loss in run if cost and loss is not None] for run in pairs
+    ]  # at no cost no logarithm
+    try:
+        costs, losses = common_curves([([cost for cost, _ in run], [loss for _, loss in run]) for run in usable if run])
+    except RequestError:
+        return {}
+    lines = {"costs": costs, "means": losses.mean(0), "lows": losses.min(0), "highs": losses.max(0)}
+    return {name: tuple(line.tolist()) for name, line in lines.items()} | {"seeds": len(losses)}
+
+
+def _noise(entry: Mapping[str, Any]) -> Noise | None:
+    mean, spread, runs = (number(entry.get(name)) for name in ("mean", "spread", "runs"))
+    return None if mean is None or spread is None else Noise(mean, spread, None if runs is None else int(runs))
+
+
+def _interval(entry: Any) -> Interval | None:
+    entry = entry if isinstance(entry, dict) else {"value": entry}
+    value = number(entry.get("value"))
+    return None if value is None else Interval(value, number(entry.get("low")), number(entry.get("high")))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
