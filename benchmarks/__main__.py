@@ -18,11 +18,13 @@ from benchmarks.padding import padding
 from benchmarks.plain_step import plain_step, plain_step_bfloat16
 from benchmarks.program_build import program_build
 from benchmarks.program_step import program_step
+from benchmarks.random_programs import random_programs
 from benchmarks.reversible_depth import reversible_depth
 from benchmarks.reversible_memory import reversible_memory
 from benchmarks.reversible_options import reversible_options
 from benchmarks.reversible_precision import reversible_precision
 from benchmarks.reversible_step import reversible_step
+from benchmarks.reversible_table import reversible_table
 from benchmarks.search_cost import search_cost, search_cost_measured
 from benchmarks.step_cost import step_cost
 from benchmarks.supernet_step import supernet_step, supernet_step_small
@@ -46,11 +48,13 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
     "reversible_memory": reversible_memory,
     "reversible_options": reversible_options,
     "reversible_step": reversible_step,
+    "reversible_table": reversible_table,
     "memory_prediction": memory_prediction,
     "reversible_precision": reversible_precision,
     "program_step": program_step,
     "program_build": program_build,
     "step_cost": step_cost,
+    "random_programs": random_programs,
     "hurdle_saving": hurdle_saving,
     "worker_scaling": worker_scaling,
 }

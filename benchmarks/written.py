@@ -167,7 +167,7 @@ def block(name: str, width: int, heads: int, inner: int, *, by_head: bool = True
         "primer-ez": squared_relu,
         "primer": squared_relu,
     }
-    plus = kind == "transformer++"
+    plus = kind == "transformer-plus-plus"
     feed_forward = SwiGLU(width, inner) if plus else FeedForward(width, inner, activations.get(kind, F.relu))
     return Block(attention, feed_forward, (Norm(width, rms=plus), Norm(width, rms=plus)), after=shared)
 
@@ -183,7 +183,7 @@ def written(
     by_head: bool = True,
 ) -> WrittenModel:
     """The hand-written twin of `PROGRAMS[name](width, depth, heads, inner)`, its weights not yet drawn."""
-    columns = round((2 * inner / 3 if name == "program-transformer++" else inner) * width)
+    columns = round((2 * inner / 3 if name == "program-transformer-plus-plus" else inner) * width)
     return WrittenModel(vocabulary, width, depth, lambda: block(name, width, heads, columns, by_head=by_head))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -22,11 +23,16 @@ app = typer.Typer(
 )
 _INTERRUPTED = 130
 RunFolder = Annotated[Path, typer.Option("--run", help="the folder that remembers the run; must not exist yet")]
+ARCHITECTURE = "a known architecture, a JSON or YAML file, a program as text (.txt, .program), or a run folder"
+LISTS = "spaces, architectures, operators, primitives, strategies, recipes or tasks"
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON, progress on standard error")]
 
 
 def _console(as_json: bool) -> Console:
-    return Console(stderr=as_json)
+    console = Console(stderr=as_json)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # a log has no width of its own
+    return console
 
 
 def _print_json(data: Any) -> None:
@@ -60,7 +66,7 @@ def resume(folder: Annotated[Path, typer.Argument(help="the run folder")], as_js
 
 @app.command()
 def train(
-    architecture: Annotated[str, typer.Argument(help="a known architecture, a JSON or YAML file, or a run folder")],
+    architecture: Annotated[str, typer.Argument(help=ARCHITECTURE)],
     run: RunFolder,
     changes: Annotated[list[str] | None, typer.Argument(help="changes: key.path=value")] = None,
     task: Annotated[str | None, typer.Option(help="path of the text; without it the embedded corpus")] = None,
@@ -110,7 +116,7 @@ def export(
 
 @app.command()
 def profile(
-    architecture: Annotated[str, typer.Argument(help="a known architecture, a JSON or YAML file, or a run folder")],
+    architecture: Annotated[str, typer.Argument(help=ARCHITECTURE)],
     vocabulary: Annotated[int, typer.Option(min=5, help="size of both vocabularies")] = 8000,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +130,7 @@ def profile(
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="spaces, architectures, operators, strategies, recipes or tasks")],
+    what: Annotated[str, typer.Argument(help=LISTS)],
     as_json: AsJson = False,
 ) -> None:
     """Show what there is to choose from."""

@@ -8,15 +8,19 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nasformer import cli
+from nasformer.commands.list import TABLES
 from nasformer.commands.new_run import new_run
 from nasformer.errors import RequestError
-from nasformer.recipes.named import demo
-from nasformer.recipes.recipe import override
-from nasformer.spaces.named import shrinknas_small
+from nasformer.recipes.carry_out import EXPERIMENTS
+from nasformer.recipes.named import RECIPES, demo
+from nasformer.recipes.recipe import TASKS, override
+from nasformer.spaces.named import ARCHITECTURES, SPACES, shrinknas_small
+from nasformer.spaces.primitives import PRIMITIVES
 
 PAIRS = [
     (f"ein Satz über Ding {n} und Ort {n % 7}", f"a sentence about thing {n} and place {n % 7}") for n in range(400)
@@ -137,6 +141,26 @@ def test_bad_corpora_are_refused_in_one_line(
         (("train", "language-model", "--task", "/nowhere/at/all", "--run", "RUN"), ("/nowhere/at/all", "not exist")),
         (("train", "language-model", "training.batch_tokens=32", "--run", "RUN"), ("32", "64", "task.length")),
         (("search", "demo", "task.kind=language", "--run", "RUN"), ("encoder", "task.kind=translation")),
+        (("search", "primer", "task.kind=translation", "--run", "RUN"), ("encoder", "task.kind=language")),
+        (("search", "shrinknas", "space=primer", "--run", "RUN"), ("shrinknas", "'primer'", "strategy.kind")),
+        (("search", "primer", "space=shrinknas-small", "--run", "RUN"), ("'shrinknas-small'", "strategy.kind")),
+        (("search", "primer-demo", "controls=[spos]", "--run", "RUN"), ("the strategy primer", "'spos'", "start")),
+        (("search", "demo", "controls=[primer_ez]", "--run", "RUN"), ("the strategy shrinknas", "'primer_ez'")),
+        (
+            ("search", "primer-demo", "strategy.population=2", "--run", "RUN"),
+            ("a tournament of 3", "a population of 2", "strategy.population"),
+        ),
+        (("search", "primer-demo", "space.settings.heads=0", "--run", "RUN"), ("the space primer", "heads")),
+        (("search", "primer-demo", "space=nowhere.txt", "--run", "RUN"), ("nowhere.txt", "program")),
+        (("search", "primer-demo", "objective.max_core_parameters=1k", "--run", "RUN"), ("1,000", "98,944")),
+        (("search", "primer-demo", "strategy.training.batch_tokens=32", "--run", "RUN"), ("32", "64", "task.length")),
+        (
+            ("search", "primer-demo", "strategy.budget=0.01", "strategy.workers=1", "--run", "RUN"),
+            ("0.01 s", "strategy.budget"),
+        ),
+        (("train", "nowhere.program", "--run", "RUN"), ("'nowhere.program'",)),
+        (("train", "program-primer-es", "--run", "RUN"), ("'program-primer-ez'",)),
+        (("list", "primitive"), ("'primitives'",)),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(
@@ -156,30 +180,116 @@ def test_bad_requests_are_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+PROGRAM = """depth 1
+unit 4
+constants c0=0
+dims d0=2 d1=4
+
+MAIN:
+  s2 = HALF(s0)
+  s3 = CONV_1X1(s2, d0)
+  s4 = ADD(s0, s3)
+
+HALF:
+  s2 = CONV_1X1(s0, d1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("CONV_1X1(s2, d0)", "CONV_1X2(s2, d0)", ("line 8", "unknown primitive 'CONV_1X2'", "'CONV_1X1'")),
+        ("CONV_1X1(s0, d1)", "MAIN(s0)", ("line 12", "cycle")),
+        ("CONV_1X1(s2, d0)", "CONV_1X1(s2, d2)", ("line 8", "entry 2 of the dims, which have 2")),
+        ("CONV_1X1(s2, d0)", "CONV_1X1(s5, d0)", ("line 8", "state s5")),
+        ("ADD(s0, s3)", "T_MAT_MUL(s0, s3)", ("line 9", "one column for each time, expected 8,")),
+        ("  s3 = CONV_1X1(s2, d0)", "  s3 = ", ("line 8", "expected 's3 = OPERATION(s0, …)'")),
+        ("unit 4", "unit four", ("line 2", "unit and a number above 0", "'four'")),
+        ("MAIN:", "# MAIN:", ("line 7", "unknown setting 's2'")),
+        (PROGRAM, "", ("'depth'",)),
+    ],
+)
+@pytest.mark.parametrize("asked", ["train", "search", "profile"])
+def test_bad_programs_are_refused_with_line_and_reason(
+    old: str,
+    new: str,
+    words: tuple[str, ...],
+    asked: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, run = tmp_path / "prog.txt", ("--run", str(tmp_path / "run"))
+    assert old in PROGRAM
+    path.write_text(PROGRAM.replace(old, new, 1), encoding="utf-8")
+    requests = {"train": ("train", str(path), *run), "profile": ("profile", str(path))}
+    requests["search"] = ("search", "primer-demo", f"space={path}", *run)
+    code, error = ask(monkeypatch, capsys, *requests[asked])
+    assert code == 2
+    assert error.startswith(f"nasformer: {path}")
+    assert "\n" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"good text " * 99 + b"\xff", ("UTF-8", "0xff", "byte 990")),
         (b"", ("empty",)),
         (b"one short line of text, and no more", ("sequence of 65 tokens", "train")),
+        (b"a line of text for training, and of it too little to validate on\n" * 9, ("sequence of 65 tokens", "valid")),
+        (b"word", ("4 bytes", "valid split")),
     ],
 )
+@pytest.mark.parametrize("asked", ["train", "search"])
 def test_bad_texts_are_refused_in_one_line(
     content: bytes,
     words: tuple[str, ...],
+    asked: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "corpus.txt").write_bytes(content)
-    ask_for = ("train", "language-model", "--task", str(tmp_path / "corpus.txt"), "--run", str(tmp_path / "run"))
-    code, error = ask(monkeypatch, capsys, *ask_for)
+    path, run = str(tmp_path / "corpus.txt"), ("--run", str(tmp_path / "run"))
+    requests = {"train": ("train", "language-model", "--task", path)}
+    requests["search"] = ("search", "primer", f"task.path={path}")
+    code, error = ask(monkeypatch, capsys, *requests[asked], *run)
     assert code == 2
     assert error.startswith("nasformer: ")
     assert "\n" not in error
     for word in (*words, "corpus.txt"):
         assert word in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_texts_without_a_validation_part_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.txt").write_text("some text\n" * 99, encoding="utf-8")
+    code, error = ask(monkeypatch, capsys, "search", "primer", f"task.path={folder}", "--run", str(tmp_path / "run"))
+    assert code == 2
+    assert "no valid file" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("what", list(TABLES))
+def test_everything_that_can_be_listed_is(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nasformer", "list", what, "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    lines = json.loads(capsys.readouterr().out)
+    names: dict[str, Any] = {"spaces": SPACES, "architectures": ARCHITECTURES, "recipes": RECIPES, "tasks": TASKS}
+    names |= {"primitives": PRIMITIVES, "strategies": EXPERIMENTS}
+    assert set(lines) >= set(names.get(what, ()))
+    assert all(lines.values())
 
 
 def test_a_space_in_a_recipe_file_names_the_nearest_operator(

@@ -15,7 +15,9 @@ from nasformer.recipes.experiment import LABELS, open_task
 from nasformer.recipes.named import RECIPES, demo, shrinknas_paper
 from nasformer.recipes.recipe import Recipe, TrainRecipe, override, read_task, task_for
 from nasformer.runs.run import Run
+from nasformer.spaces import known_programs
 from nasformer.spaces.named import ARCHITECTURES, SPACES
+from nasformer.spaces.program_text import program_text
 from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
@@ -155,6 +157,17 @@ def test_a_space_may_be_written_out() -> None:
     template = SPACES["shrinknas-small"]().template
     recipe = Recipe.read(json.loads(demo().but(space=template).json_text()))
     assert recipe.open_space().template == template
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".program", ".json"])
+def test_a_search_of_programs_starts_from_a_file(suffix: str, tmp_path: Path) -> None:
+    program = known_programs.primer_ez(width=16, depth=1, heads=2)
+    path = tmp_path / f"mine{suffix}"
+    path.write_text(program.json_text() if suffix == ".json" else program_text(program), encoding="utf-8")
+    recipe = override(RECIPES["primer"](), [f"space={path}"])
+    assert recipe.space == program
+    assert recipe.open_space().template == program
+    assert Recipe.read(json.loads(recipe.json_text())) == recipe
 
 
 def test_a_relative_path_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,10 @@ def evolution(events: list[dict[str, Any]], steps: int = 6) -> dict[str, Any]:
         "budget": BUDGET,
         "hurdles": list(HURDLES),
         "lineage": lineage,
+        "changes": [
+            {"change": "RELU", "inserted": {"value": 2.38, "low": 2.36, "high": 2.4}, "ablated": {}},
+            {"change": "c1 = 0 → 0.25", "inserted": {"reason": "no unit brings it near"}},
+        ],
         "texts": {"start": program_text(transformer()), "found": program_text(primer_ez())},
         "failures": {"loss is no number": 5},
         "curves": {name: curves(b) for name, (_, b) in ARMS.items()},

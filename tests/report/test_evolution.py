@@ -18,14 +18,21 @@ from nasformer.report.changes import Line, side_by_side
 from nasformer.report.compare import compare
 from nasformer.report.diagram import read_diagram
 from nasformer.report.evolution import read_evolution
-from nasformer.report.evolution_page import failure_sheet, saved_text
+from nasformer.report.evolution_page import (
+    FITNESS,
+    MUTATED,
+    effect_sheet,
+    evolution_pictures,
+    failure_sheet,
+    saved_text,
+)
 from nasformer.report.evolved import Arm, Candidate, Evolution, Failure, Noise, Step, Walk
 from nasformer.report.fitness import draw_fitness, draw_hurdles
 from nasformer.report.gather import gather, read_comparison
 from nasformer.report.lineage import draw_lineage, outcome
 from nasformer.report.listing import columns
 from nasformer.report.page import architecture_caption, write_report
-from nasformer.report.speed import draw_arms, speed_rows, speedup_sentence, speedup_text
+from nasformer.report.speed import draw_arms, speed_rows, speedup_line, speedup_sentence, speedup_text
 from nasformer.report.table import cells, header, limit_text
 from nasformer.report.verdict import notes, verdict
 from nasformer.spaces.known_programs import primer, transformer
@@ -117,6 +124,7 @@ def test_a_journal_tells_causes_curves_and_programs() -> None:
 @pytest.mark.parametrize("lines", [0, 1, 2, 40, 400])
 @pytest.mark.parametrize("told", [None, {}, {"lineage": 3, "curves": {"a": "b"}, "noise": [], "texts": None},
                                   {"curves": {"found": [[[0, 3.0], [1, 2.0]]]}, "hurdles": ["x"]},
+                                  {"changes": [{"change": "x", "inserted": 3}, 4, {}, {"change": 2, "ablated": {}}]},
                                   {"speedups": {"found": {}}, "power_laws": {"found": {"a": 1}}}])  # fmt: skip
 def test_whatever_is_missing_there_is_a_page(tmp_path: Path, lines: int, told: dict[str, Any] | None) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"strategy": PRIMER}), encoding="utf-8")
@@ -223,6 +231,53 @@ def test_the_mean_of_the_seeds_is_drawn() -> None:
     assert len(curves(1.0)) == 3
 
 
+def test_a_line_tells_the_factors() -> None:
+    arms = [
+        Arm("start", "S"),
+        Arm("a", "A", speedup=Interval(0.9, 0.8, 1.0)),
+        Arm("b", "B", speedup=Interval(1.2, None, None)),
+    ]
+    assert speedup_line(arms) == "Speed-up to the loss of the start: B 1.20×, A 0.90× (0.80–1.00)."
+    assert speedup_line(arms[:1]) == ""
+
+
+def test_what_each_change_brings() -> None:
+    told: dict[str, Any] = {
+        "changes": [
+            {"change": "RELU", "inserted": {"value": 2.3, "low": 2.2, "high": 2.4}, "ablated": {"value": 2.05}},
+            {"change": "MAIN", "inserted": {}, "ablated": {"reason": "no unit is near"}},
+            {"change": "c0 = 0 → 1", "ablated": {}},
+            {"change": 3, "inserted": {}},
+            "nothing",
+        ],
+        "curves": {"start": [[[1, 3.0], [2, 2.5]], [[1, 3.0], [2, 2.3]]], "found": [[[1, 2.5], [2, 2.0]]]},
+    }
+    sheet = effect_sheet(searched([program(0)], told))
+    assert sheet.header == ("change", "start with it alone", "found program without it")
+    assert sheet.rows == (
+        ("as they are", "2.400 (1.129–3.671)", "2.000"),
+        ("RELU", "2.300 (2.200–2.400) [−0.100]", "2.050 [+0.050]"),
+        ("MAIN", "fails to train", "not tried: no unit is near"),
+        ("c0 = 0 → 1", "–", "fails to train"),
+    )
+    rows = [{"name": "start", "validation_loss": 2.6}]
+    alone = read_evolution([program(0)], {"evolution": {"changes": told["changes"]}, "rows": rows}, PRIMER, {})
+    assert alone is not None
+    assert effect_sheet(alone).rows[:2] == (
+        ("as they are", "2.600", "–"),
+        ("RELU", "2.300 (2.200–2.400) [−0.300]", "2.050"),
+    )
+
+
+def test_random_mutation_is_spoken_of_where_it_was_run() -> None:
+    for events, said in (
+        (walk("search"), FITNESS),
+        ([*walk("search"), *walk("random_mutation_search")], f"{FITNESS} {MUTATED}"),
+    ):
+        (caption,) = (one.caption for one in evolution_pictures(searched(events)) if one.title == "Every program")
+        assert caption == said
+
+
 def test_failures_beyond_the_table_are_summed() -> None:
     failures = [Failure(f"reason {number}", 20 - number, number % 2) for number in range(15)]
     sheet = failure_sheet(failures)
@@ -234,7 +289,15 @@ def test_failures_beyond_the_table_are_summed() -> None:
 
 def test_the_page_of_a_search_over_programs_is_whole(tmp_path: Path) -> None:
     text = write_report(write_evolution(tmp_path / "a")).read_text(encoding="utf-8")
-    titles = ("The found program", "How it came about", "Loss against cost", "Every program", "Hurdles", "What failed")
+    titles = (
+        "The found program",
+        "How it came about",
+        "What each change brings",
+        "Loss against cost",
+        "Every program",
+        "Hurdles",
+        "What failed",
+    )
     assert [title for title in titles if f"{title}</h2>" not in text] == []
     assert "The found architecture</h2>" not in text  # its text is there already
     assert text.count("<svg ") == 5

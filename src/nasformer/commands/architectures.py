@@ -1,4 +1,4 @@
-"""An architecture as a person names it: a known name, a JSON or YAML file, or a run folder."""
+"""An architecture as a person names it: a known name, a file (JSON, YAML or a program as text), or a run folder."""
 
 from __future__ import annotations
 

@@ -8,13 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+TOLD_EVERY = 10.0
+"""Seconds between two lines of a stage where there is no terminal to draw bars on; more in a long stage."""
 SELECTIONS_TOLD = 8
 """How often the selection of a differentiable search is told in a stage."""
 
 
 class ConsoleDisplay:
-    """Progress bars, one for each stage, and a line for what a person waits for: explorations, rounds, now and then a
-    selection, what was derived, finished stages."""
+    """Progress bars (without a terminal now and then a line), one for each stage, and a line for what a person waits
+    for: explorations, rounds, now and then a selection, what was derived, better programs, finished stages."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -35,17 +37,18 @@ class ConsoleDisplay:
 
     def progress(self, stage: str, done: int, total: int, text: str) -> None:
         """`done` of `total` units of a stage are over."""
-        if stage not in self._stages:
+        if new := stage not in self._stages:
             for other in self._stages.values():
                 self.bars.stop_task(other)
             self._stages[stage] = self.bars.add_task(stage, total=total, text=text)
             self._begun[stage], self._told = time.monotonic(), time.monotonic()
         self._totals[stage] = total
         self.bars.update(self._stages[stage], completed=done, total=total, text=text)
-        if not self.console.is_terminal and time.monotonic() - self._told > 60:
-            self._told = time.monotonic()
-            left = (self._told - self._begun[stage]) / max(done, 1) * (total - done)
-            self.console.print(f"{stage}: {done}/{total}, about {left / 60:.0f} min left, {text}", markup=False)
+        now, spent = time.monotonic(), time.monotonic() - self._begun[stage]
+        if not self.console.is_terminal and (new or done == total or now - self._told > max(TOLD_EVERY, spent / 20)):
+            self._told = now
+            left = f", about {duration(spent / done * (total - done))} left" if 0 < done < total else ""
+            self._say(f"{stage}: {done}/{total}{left}{', ' * bool(text)}{text}")
 
     def event(self, event: str, fields: dict[str, Any]) -> None:
         """Print the events that a person waits for."""
@@ -62,6 +65,9 @@ class ConsoleDisplay:
             self.console.print(
                 f"{stage}: divergence {fields['when']} round {fields['round']}: {fields['variance']:.4f}"
             )
+        elif event == "program" and fields["best"] == fields["number"]:
+            told = f"loss {fields['fitness']:.4f}, {fields['change'] or 'the start'}"
+            self._say(f"{stage}: program {fields['number']} is the best so far, {told}")
         elif event == "selection":
             self._tell_selection(stage, fields)
         elif event == "derived":
@@ -93,7 +99,12 @@ class ConsoleDisplay:
         )
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for readers: `45 s`, `12 min`."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def operators(shares: dict[str, dict[str, float]]) -> str:

@@ -14,6 +14,8 @@ from nasformer.operators.feedforward import ACTIVATIONS
 from nasformer.recipes.experiment import LABELS
 from nasformer.recipes.named import RECIPES
 from nasformer.spaces.named import ARCHITECTURES, SPACES
+from nasformer.spaces.primitives import PRIMITIVES, Primitive
+from nasformer.spaces.program_space import ProgramSpace
 
 
 def _first_line(thing: Any) -> str:
@@ -24,7 +26,8 @@ def _spaces() -> dict[str, str]:
     lines = {}
     for name, build in SPACES.items():
         space = build()
-        lines[name] = f"{_first_line(build)} {space.size:.3g} members, {space.encoded_size:.3g} codes."
+        told = "" if isinstance(space, ProgramSpace) else f" {space.size:.3g} members, {space.encoded_size:.3g} codes."
+        lines[name] = _first_line(build) + told
     return lines
 
 
@@ -37,15 +40,23 @@ def _operators() -> dict[str, str]:
     return dict.fromkeys(MIXERS, "mixes time") | others
 
 
+def _primitive(primitive: Primitive) -> str:
+    """Its group, and how a line of a program calls it."""
+    arguments = ["s…"] * primitive.inputs + ["c…"] * primitive.reads_constant + ["d…"] * primitive.reads_dim
+    return f"{primitive.group}: {primitive.name}({', '.join(arguments)})"
+
+
 STRATEGIES = {
     "shrinknas": "operators and sizes, a sample space that shrinks (ShrinkNAS)",
     "darts": "operators by gradients (DARTS; on a reversible space with rebuilt activations: DARTSformer)",
+    "primer": "programs of primitives by evolution, trained from scratch on equal budgets with hurdles (Primer)",
 }
 
 TABLES = {
     "spaces": _spaces,
     "architectures": _architectures,
     "operators": _operators,
+    "primitives": lambda: {name: _primitive(primitive) for name, primitive in PRIMITIVES.items()},
     "strategies": lambda: STRATEGIES | {name: f"control: {label}" for name, label in LABELS.items()},
     "recipes": lambda: {name: _first_line(build) for name, build in RECIPES.items()},
     "tasks": lambda: {
@@ -61,6 +72,7 @@ def list_things(what: str, console: Console) -> dict[str, str]:
     if what not in TABLES:
         raise RequestError(f"nothing is called {what!r}; {nearest(what, TABLES)}")
     lines = TABLES[what]()
+    width = max(map(len, lines))
     for name, line in lines.items():
-        console.print(f"[bold]{name:22}[/bold] {line}", soft_wrap=True)
+        console.print(f"[bold]{name:{width}}[/bold] {line}", soft_wrap=True)
     return lines

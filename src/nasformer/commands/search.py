@@ -17,6 +17,7 @@ from nasformer.recipes.named import RECIPES
 from nasformer.recipes.recipe import Recipe, TrainRecipe, override
 from nasformer.report.gather import gather
 from nasformer.report.page import write_report
+from nasformer.report.speed import speedup_line
 from nasformer.report.table import rich_table
 from nasformer.report.verdict import verdict
 from nasformer.runs.run import Run
@@ -56,9 +57,11 @@ def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
     with ConsoleDisplay(console) as display:
         result = carry_out(recipe, run, display)
     page = write_report(run.path)
-    comparison = gather(run.path).comparison
-    if comparison is not None:
+    gathered = gather(run.path)
+    if (comparison := gathered.comparison) is not None:
         console.print(rich_table(comparison))
         console.print(verdict(comparison))
+    if gathered.evolution is not None:
+        console.print(speedup_line(gathered.evolution.arms), highlight=False)
     console.print(f"model {run.path / 'model'}, report {page}", markup=False)
     return result

@@ -259,6 +259,9 @@ def _groups(graph: Sequence[Node], readers: list[int]) -> dict[int, Fused]:
             _attention(graph, readers, place)
             or _softmax(graph, readers, place)
             or _normalisation(graph, readers, place)
+            or _root_mean_square(graph, readers, place)
+            or _gated_by_itself(graph, readers, place)
+            or _gelu(graph, readers, place)
         )
         if found is not None:
             groups[place] = found
@@ -452,3 +455,77 @@ def _normalisation(graph: Sequence[Node], readers: list[int], place: int) -> Fus
         return F.layer_norm(x, x.shape[-1:], weight, bias, 0.0)
 
     return Fused((x,), run, tuple(other for other in inner if other != place), (place,))
+
+
+def _root_mean_square(graph: Sequence[Node], readers: list[int], place: int) -> Fused | None:
+    """x / √|mean of squares| (RMS normalisation without its gain), where nobody else reads what is in between."""
+    if graph[place].operation != "DIVIDE":
+        return None
+    x, root = graph[place].inputs
+    inner = []
+    for operation in ("ABS_ROOT", "RED_MEAN", "SQUARE"):
+        if graph[root].operation != operation or readers[root] != 1 or graph[root].branches != graph[place].branches:
+            return None
+        inner.append(root)
+        (root,) = graph[root].inputs
+    return Fused((x,), lambda block, x: _RootMeanSquare.apply(x), tuple(inner), (place,)) if root == x else None
+
+
+class _RootMeanSquare(torch.autograd.Function):
+    """x / √(mean of x²) over the last axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5).reciprocal_()
+        result = x * inverse
+        ctx.save_for_backward(result, inverse)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        result, inverse = ctx.saved_tensors
+        mean = (gradients[0] * result).mean(-1, True)
+        return torch.addcmul(gradients[0], result, mean, value=-1).mul_(inverse)
+
+
+def _gated_by_itself(graph: Sequence[Node], readers: list[int], place: int) -> Fused | None:
+    """MULTIPLY(SIGMOID(x), x), which is SiLU."""
+    if graph[place].operation != "MULTIPLY":
+        return None
+    for gate, x in (graph[place].inputs, graph[place].inputs[::-1]):
+        node = graph[gate]
+        alone = readers[gate] == 1 and node.branches == graph[place].branches
+        if alone and (node.operation, node.inputs) == ("SIGMOID", (x,)):
+            return Fused((x,), lambda block, x: F.silu(x), (gate,), (place,))
+    return None
+
+
+_GELU: tuple[tuple[str, float | None, int], ...] = (
+    ("C_MUL", 0.5, 0),
+    ("ADD", None, 0),
+    ("MULTIPLY", None, 0),
+    ("TANH", None, 0),
+    ("C_MUL", 0.7978845608028654, 0),
+    ("ADD", None, 1),
+    ("C_MUL", 0.044715, 0),
+    ("MULTIPLY", None, 0),
+    ("SQUARE", None, 0),
+)
+"""½ (x + x · tanh(√(2/π) (x + 0.044715 x³))) from its end to x, as `spaces/known_programs.py` writes it: operation,
+constant, and the input that leads on; the other one is x."""
+
+
+def _gelu(graph: Sequence[Node], readers: list[int], place: int) -> Fused | None:
+    """GELU in its tanh form, where nobody else reads what is in between."""
+    at, inner, others = place, [], set()
+    for operation, value, leads in _GELU:
+        node = graph[at]
+        if (node.operation, node.value, node.branches) != (operation, value, graph[place].branches):
+            return None
+        if at != place and readers[at] != 1:
+            return None
+        inner.append(at)
+        others |= {other for index, other in enumerate(node.inputs) if index != leads}
+        at = node.inputs[leads]
+    gelu = Fused((at,), lambda block, x: F.gelu(x, approximate="tanh"), tuple(inner[1:]), (place,))
+    return gelu if others == {at} else None

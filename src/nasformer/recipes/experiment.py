@@ -67,7 +67,10 @@ VOCABULARIES = "vocabularies"
 
 
 def label(name: str, strategy: str, space: Space) -> str:
-    """What reports call an arm; the found one by the strategy's name, and DARTS on a reversible space DARTSformer."""
+    """What reports call an arm; the found one by the strategy's name, and DARTS on a reversible space DARTSformer. The
+    start of a search of programs is the Transformer, but in a space of one's own."""
+    if name == "start" and space.name != "primer":
+        return "start"
     if name != "found":
         return LABELS[name]
     darts = "DARTSformer" if is_reversible(space.template) else "DARTS"

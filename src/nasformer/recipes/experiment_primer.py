@@ -1,20 +1,21 @@
 """A search of programs carried out: evolution, its best retrained from fresh starts, and the controls at equal budget.
 
 Every arm is trained several times from different starts on the same calibrated budget. What is chosen is chosen on the
-validation split; the test split is read once an arm, when the choice is made.
+validation split; what is reported comes from fresh starts that the choice has not seen, and only they read the test
+split.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from nasformer.errors import RunError
+from nasformer.errors import RequestError, RunError
 from nasformer.measures.speedup import power_law, speedup
 from nasformer.measures.statistics import mean_interval
 from nasformer.models.program import rescaled
@@ -25,6 +26,7 @@ from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
 from nasformer.spaces.known_programs import PROGRAMS
 from nasformer.spaces.program import Program, digest
+from nasformer.spaces.program_changes import changes
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.program_text import program_text
 from nasformer.strategies.drive import drive
@@ -54,32 +56,36 @@ class PrimerExperiment(Experiment):
         self.space = ProgramSpace(start, self.space.name)
 
     def check(self) -> None:
-        """Limits are checked when the search begins."""
+        """Raises `RequestError` where a batch holds no sequence; limits are checked when the search begins."""
+        self.task.stream(self.strategy.training.batch_tokens, self.recipe.seed)
 
     @cached_property
     def trial(self) -> Trial:
         """How a program is trained to the end of the budget, with the loss measured on the way."""
-        return self.strategy.trial(self.space.template).but(hurdles=POINTS, parameters=None)
+        return self.strategy.trial(self.space.template).but(hurdles=POINTS)
 
     def find(self) -> dict[str, Any]:
         """Search, retrain the best, and choose among them on validation; the row of the chosen one."""
         chosen, evaluations = self._best("search", self.strategy)
-        return self._row("found", chosen, evaluations=evaluations)
+        self.run.write_text("architectures/best.txt", program_text(chosen))
+        searched = self.run.read_json("evolution/search.json")["summary"]
+        return self._row("found", chosen, evaluations=evaluations) | {"search": searched}
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """The row of a control."""
         start = self.space.template
         if name == "random_mutation":
             chosen, evaluations = self._best("random_mutation_search", self.strategy.but(tournament=1))
-            return self._row(name, chosen, evaluations=evaluations)
+            searched = self.run.read_json("evolution/random_mutation_search.json")["summary"]
+            return self._row(name, chosen, evaluations=evaluations) | {"search": searched}
         if name == "start":
             return self._row(name, start, runs=self.strategy.confirmation.noise)
         if name in LARGER:
             program = found if LARGER[name] == "found" else start
             if name.startswith("wider"):
-                return self._row(name, program.but(unit=2 * program.unit))
+                return self._row(name, program.but(unit=2 * program.unit), self.trial.but(parameters=None))
             return self._row(name, program, self.trial.but(budget=3 * self.trial.budget))
-        settings = {} if isinstance(self.recipe.space, str | Program) else getattr(self.recipe.space, "settings", {})
+        settings = getattr(self.recipe.space, "settings", {"depth": start.depth})
         program = PROGRAMS[f"program-{name.removesuffix('_program').replace('_', '-')}"](**settings)
         return self._row(name, rescaled(program, core_parameters(start)))
 
@@ -93,27 +99,26 @@ class PrimerExperiment(Experiment):
             settings=self.recipe.task,
             cache=self.run.path / VOCABULARIES,
         )
+        place = self.stage(stage)
+        place.progress(0, strategy.programs + 1, "evaluating the start")
         try:
-            drive(search, self.stage(stage))
+            drive(search, place)
         finally:
             search.close()
         top = [member.program for member in search.top(strategy.confirmation.top)]
         losses = self._retrained(f"{stage}_confirmation", top)
         self._remember(stage, search, top, losses)
-        best = min(range(len(top)), key=lambda i: _mean(losses[i]))
-        return top[best], len(search.members)
+        return top[_best_of(losses)], len(search.members)
 
     def _retrained(self, stage: str, programs: Sequence[Program]) -> list[list[float]]:
         """The final validation losses of each program from each fresh start."""
         place, runs = self.stage(stage), self.strategy.confirmation.runs
-        jobs = {
-            (i, j): Job(self._number(program, j), program, (None,) * POINTS)
-            for i, program in enumerate(programs)
-            for j in range(runs)
-        }
-        found: dict[tuple[int, int], float] = {}
-        paths = {key: f"rows/{stage}/{digest(job.program)[:16]}-{key[1] + 1}.json" for key, job in jobs.items()}
-        missing = [key for key, path in paths.items() if not (self.run.path / path).exists()]
+        paths = [[f"rows/retrained/{_key(one)}-{j + 1}.json" for j in range(runs)] for one in programs]
+        jobs: dict[str, Job] = {}
+        for program, row in zip(programs, paths, strict=True):
+            for j, path in enumerate(row):  # a program that is there several times is trained once
+                jobs.setdefault(path, Job(int(_key(program)[:8], 16) * 1000 + j, program, (None,) * POINTS))
+        missing = [path for path in jobs if not (self.run.path / path).exists()]
         with evaluator(
             self.strategy.workers if missing else 1,
             self.task,
@@ -122,98 +127,122 @@ class PrimerExperiment(Experiment):
             self.trial,
             self.seed("confirmation"),
         ) as work:
-            for key in missing:
-                work.submit(jobs[key])
-            for done, key in enumerate(missing):
-                place.progress(len(jobs) - len(missing) + done, len(jobs), "retraining the best from fresh starts")
-                self.run.write_json(paths[key], work.take(jobs[key].number).data())
-        for key, path in paths.items():
-            found[key] = Evaluation.read(self.run.read_json(path)).fitness
-        return [[found[i, j] for j in range(runs)] for i in range(len(programs))]
-
-    def _number(self, program: Program, run: int) -> int:
-        """A number of its own for each program and start, from which weights and batches are drawn."""
-        return int(digest(program)[:8], 16) * 1000 + run
+            for path in missing:
+                work.submit(jobs[path])
+            for done, path in enumerate(missing, start=len(jobs) - len(missing)):
+                place.progress(done, len(jobs), "training from fresh starts")
+                self.run.write_json(path, work.take(jobs[path].number).data())
+        if jobs:
+            place.progress(len(jobs), len(jobs), "trained from fresh starts")
+        return [[Evaluation.read(self.run.read_json(path)).fitness for path in row] for row in paths]
 
     def _row(
         self, name: str, program: Program, trial: Trial | None = None, *, runs: int | None = None, evaluations: int = 0
     ) -> dict[str, Any]:
-        """A program trained from several fresh starts: quality as mean and 95 % interval over them."""
-        trial, stage = trial or self.trial, self.stage(name)
+        """A program trained from several fresh starts, this arm's own: quality as mean and 95 % interval over those
+        that give numbers; where none does, the row says why and has no scorecard."""
+        trial, stage, seed = trial or self.trial, self.stage(name), self.seed("report", name)
         count = runs or self.strategy.confirmation.runs
-        tried: list[Evaluation] = []
-        qualities: list[dict[str, Any]] = []
-        best: tuple[float, nn.Module | None] = (math.inf, None)
+        models: dict[int, nn.Module | None] = {}
+        tried: list[tuple[Evaluation, dict[str, Any] | None]] = []
         for run in range(count):
-            stage.progress(run, count, "training from a fresh start")
+            last = f", the last loss {tried[-1][0].fitness:.4f}" if tried else ""
+            stage.progress(run, count, f"training from a fresh start{last}")
             path = f"rows/{name}/{run + 1}.json"
-            if not (self.run.path / path).exists() or name == "found":
-                evaluation, model = trained(
-                    program, self.task, trial, self.seed("confirmation"), self._number(program, run)
-                )
-                if model is None:
-                    raise RunError(f"the program of {name} failed from a fresh start: {evaluation.reason}")
-                best = min(best, (evaluation.fitness, model), key=lambda pair: pair[0])
-                quality = self.task.quality(model, "test")
+            if not (self.run.path / path).exists():
+                evaluation, models[run] = trained(program, self.task, trial, seed, run)
+                quality = None if models[run] is None else self.task.quality(models[run], "test")  # type: ignore[arg-type]
                 self.run.write_json(path, {"evaluation": evaluation.data(), "quality": quality})
-                for point in evaluation.curve:
-                    stage.record("point", run=run + 1, cost=point.cost, update=point.updates, loss=point.loss)
             written = self.run.read_json(path)
-            tried.append(Evaluation.read(written["evaluation"]))
-            qualities.append(written["quality"])
+            tried.append((Evaluation.read(written["evaluation"]), written["quality"]))
+        done = [(run, evaluation, quality) for run, (evaluation, quality) in enumerate(tried) if quality is not None]
+        row = {"architecture": program.data(), "curves": [_curve(one) for _, one, _ in done], "budget": trial.budget}
+        if not done:
+            reason = f"it fails from every fresh start: {tried[0][0].reason}"
+            if name == "found":
+                raise RunError(f"the found program cannot be handed over: {reason}")
+            return row | {"failed": reason}
+        mean = _mean([one.fitness for _, one, _ in done])
+        stage.progress(count, count, f"mean loss {mean:.4f}")
+        stage.restore()  # forgets points that an interrupted run wrote
+        for run, evaluation, _ in done:
+            for point in evaluation.curve:
+                stage.record("point", run=run + 1, cost=point.cost, update=point.updates, loss=point.loss)
         if name == "found":
-            assert best[1] is not None
-            hand_over(best[1], self.task, self.run)
+            best = min(done, key=lambda entry: entry[1].fitness)[0]
+            model = models.get(best) or trained(program, self.task, trial, seed, best)[1]
+            assert model is not None
+            hand_over(model, self.task, self.run)
         card = Scorecard(
-            quality=_pooled(qualities),
+            quality=_pooled([quality for _, _, quality in done]),
             core_parameters=core_parameters(program),
             total_parameters=total_parameters(program, self.settings),
             flops=core_flops(program),
-            updates=round(_mean([evaluation.updates for evaluation in tried])),
+            updates=round(_mean([one.updates for _, one, _ in done])),
             evaluations=evaluations,
-            seconds=sum(evaluation.seconds for evaluation in tried),
+            seconds=sum(one.seconds for one, _ in tried),
         )
-        return {
-            "architecture": program.data(),
-            "scorecard": card.data(),
-            "validation_loss": _mean([evaluation.fitness for evaluation in tried]),
-            "curves": [_curve(evaluation) for evaluation in tried],
-            "budget": trial.budget,
-        }
+        failed = {"failed": f"{count - len(done)} of {count} fresh starts"} if len(done) < count else {}
+        return row | {"scorecard": card.data(), "validation_loss": mean} | failed
 
-    def _remember(
-        self, stage: str, search: PrimerSearch, top: Sequence[Program], losses: Sequence[Sequence[float]]
-    ) -> None:
-        """What the report tells of a search."""
-        best = min(range(len(top)), key=lambda i: _mean(losses[i]))
-        winner = next(member for member in search.top(len(top)) if digest(member.program) == digest(top[best]))
-        causes = Counter(m.evaluation.cause for m in search.members if m.evaluation and m.evaluation.cause)
-        lineage: list[dict[str, Any]] = [
+    def _changes(self, found: Program) -> list[dict[str, Any]]:
+        """What each change brings: losses of the start with it alone, and of the found program without it."""
+        start, size = self.space.template, core_parameters(self.space.template)
+        table: list[tuple[str, str, Program]] = []
+        failed: dict[tuple[str, str], str] = {}
+        for change in changes(start, found):
+            for way, program in (("inserted", change.inserted), ("ablated", change.ablated)):
+                if program is not None:
+                    try:
+                        table.append((change.name, way, rescaled(program, size)))
+                    except RequestError as error:
+                        failed[change.name, way] = str(error)
+        losses = self._retrained("changes", [program for _, _, program in table])
+        told: dict[str, dict[str, Any]] = {name: {"change": name} for name in [row[0] for row in table]}
+        for (name, way, _), values in zip(table, losses, strict=True):
+            told[name][way] = _interval(values)
+        for (name, way), reason in failed.items():
+            told.setdefault(name, {"change": name})[way] = {"reason": reason}
+        return list(told.values())
+
+    def _lineage(self, search: PrimerSearch, found: Program, *, retrained: bool) -> list[dict[str, Any]]:
+        """From the start to the found program, what each mutation changed and what its program scored."""
+        number = next(member.number for member in search.members if member.program == found)
+        line = search.lineage(number)
+        losses = self._retrained("lineage", [member.program for member in line]) if retrained else []
+        return [
             {
                 "number": member.number,
                 "mutation": member.mutation,
                 "change": member.change,
                 "fitness": member.fitness if math.isfinite(member.fitness) else None,
-                "retrained": None,
+                "retrained": _interval(losses[place]) if retrained else None,
             }
-            for member in search.lineage(winner.number)
+            for place, member in enumerate(line)
         ]
-        if self.strategy.confirmation.lineage and stage == "search":
-            line = [member.program for member in search.lineage(winner.number)]
-            for entry, values in zip(lineage, self._retrained("lineage", line), strict=True):
-                entry["retrained"] = _interval(values)
+
+    def _remember(
+        self, stage: str, search: PrimerSearch, top: Sequence[Program], losses: Sequence[Sequence[float]]
+    ) -> None:
+        """What the report tells of a search."""
+        best = _best_of(losses)
+        first, settings = stage == "search", self.strategy.confirmation
         told = {
             "summary": search.summary(),
-            "failures": dict(causes),
-            "lineage": lineage,
+            "lineage": self._lineage(search, top[best], retrained=first and settings.lineage),
             "texts": {"start": program_text(self.space.template), "found": program_text(top[best])},
-            "top": [{"digest": digest(program), "losses": list(row)} for program, row in zip(top, losses, strict=True)],
+            "changes": self._changes(top[best]) if first and settings.changes else [],
+            "top": [
+                {"digest": digest(program), "losses": [loss if math.isfinite(loss) else None for loss in row]}
+                for program, row in zip(top, losses, strict=True)
+            ],
         }
         self.run.write_json(f"evolution/{stage}.json", told)
 
     def _write(self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None) -> dict[str, Any]:
         result = super()._write(rows, correlation)
         told = self.run.read_json("evolution/search.json")
+        rows = [row for row in rows if row["curves"]]
         curves = {row["name"]: row["curves"] for row in rows}
         pairs = {name: [tuple(zip(*run, strict=True)) for run in runs] for name, runs in curves.items()}
         speedups, laws = {}, {}
@@ -224,16 +253,18 @@ class PrimerExperiment(Experiment):
             if start in pairs and row["name"] != start:
                 speedups[row["name"]] = _data(speedup(pairs[start], pairs[row["name"]], seed=self.seed("bootstrap")))
             points = [point for run in pairs[row["name"]] for point in zip(*run, strict=True)]
-            law = power_law([cost for cost, _ in points], [loss for _, loss in points])
-            laws[row["name"]] = {"a": law.a, "k": law.k}
+            if len({cost for cost, _ in points}) > 1:  # one update alone is no curve
+                law = power_law([cost for cost, _ in points], [loss for _, loss in points])
+                laws[row["name"]] = {"a": law.a, "k": _data(law.k)}
         noise = next((row for row in rows if row["name"] == "start"), None)
         finals = [run[-1][1] for run in noise["curves"]] if noise else []
         result["evolution"] = {
             "budget": self.trial.budget,
             "hurdles": list(self.strategy.hurdle_times()),
             "lineage": told["lineage"],
+            "changes": told.get("changes", []),
             "texts": told["texts"],
-            "failures": told["failures"],
+            "failures": told["summary"]["invalid"],
             "summary": told["summary"],
             "curves": curves,
             "speedups": speedups,
@@ -242,6 +273,21 @@ class PrimerExperiment(Experiment):
         }
         self.run.write_json("result.json", result)
         return result
+
+
+def _key(program: Program) -> str:
+    """What tells programs apart, their size too."""
+    return hashlib.sha256(program_text(program).encode()).hexdigest()[:16]
+
+
+def _best_of(losses: Sequence[Sequence[float]]) -> int:
+    """The place of the row with the fewest failed runs, and among those with the lowest mean of the rest."""
+
+    def key(place: int) -> tuple[int, float]:
+        finite = [loss for loss in losses[place] if math.isfinite(loss)]
+        return len(losses[place]) - len(finite), _mean(finite) if finite else math.inf
+
+    return min(range(len(losses)), key=key)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -259,7 +305,10 @@ def _curve(evaluation: Evaluation) -> list[list[float]]:
 
 
 def _interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and 95 % interval over fresh starts; without an interval where there is one run."""
+    """Mean and 95 % interval over fresh starts; without an interval where there is one run, and without numbers where a
+    run failed."""
+    if not all(map(math.isfinite, values)):
+        return {}
     return _data(mean_interval(values)) if len(values) > 1 else {"value": values[0]}
 
 

@@ -188,7 +188,7 @@ def primer_demo() -> Recipe:
     """A search of programs that ends in a few minutes, on the source text of Python's standard library."""
     recipe = primer()
     small = {"programs": 24, "population": 8, "tournament": 3, "budget": 2.0, "together": 4}
-    confirmation = Confirmation(top=3, runs=2, noise=3)
+    confirmation = Confirmation(top=3, runs=2, noise=3, lineage=False, changes=False)
     strategy = recipe.strategy.but(**small, confirmation=confirmation)
     return recipe.but(name="primer-demo", strategy=strategy, controls=("start", "primer_ez"))
 

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
-from nasformer.spaces.families import Architecture, read_architecture_file
+from nasformer.spaces.families import FILES, Architecture, read_architecture_file
 from nasformer.spaces.named import NamedSpace
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
@@ -185,7 +185,7 @@ def override(recipe: R, changes: Sequence[str]) -> R:
         except yaml.YAMLError:
             raise RequestError(f"expected a YAML value in {change!r}") from None
     space = data.get("space")
-    if isinstance(space, str) and Path(space).suffix in (".json", ".yaml", ".yml"):
+    if isinstance(space, str) and Path(space).suffix in FILES:
         data["space"] = read_architecture_file(Path(space)).data()
     if data["task"]["path"] is not None:
         data["task"]["path"] = absolute(str(data["task"]["path"]))

@@ -10,14 +10,14 @@ from typing import Any
 from nasformer.measures.statistics import mean_interval
 from nasformer.report.gather import gather
 from nasformer.report.table import MISSING, amount, decimals, difference_text, markdown
-from nasformer.report.values import Gathered, Quality, Row
+from nasformer.report.values import FOUND, Gathered, Quality, Row
 
 
 def compare(folders: Iterable[Path]) -> str:
     """Markdown: one table for the runs of each recipe (seeds aside); unfinished runs are named and left out.
 
-    The difference to the Transformer (or to the start of a search over programs) is taken within each run before the
-    mean. ± is the 95 % Student interval over seeds.
+    Differences, to the Transformer (or to the start of a search over programs) and of the found architecture to each
+    model, are taken within each run before the mean. ± is the 95 % Student interval over seeds.
     """
     runs = [(Path(folder), gather(folder)) for folder in folders]
     groups: dict[str, list[tuple[Path, Gathered]]] = {}
@@ -40,7 +40,14 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
     title = f"**{runs[0].provenance.recipe_name or 'recipe'}**: {count} ({', '.join(names)}), seeds {seeds}"
     title += "; ± is the 95 % Student interval over seeds" if len(runs) > 1 else ""
     labels = [quality.label for quality in first.qualities]
-    header = ("model", "runs", "core parameters", *labels, first.difference_label)
+    header = (
+        "model",
+        "runs",
+        "core parameters",
+        *labels,
+        first.difference_label,
+        f"Δ {first.main.label}, found − model",
+    )
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
     return f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
 
@@ -53,14 +60,20 @@ def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
         values = [row.qualities[quality.name].value for _, row in found if quality.name in row.qualities]
         qualities.append(_quality(values, quality) if values else MISSING)
     main = runs[0].comparison.main
-    differences = [value for run, row in found if (value := run.comparison.difference(row)) is not None]
     like = next((row.qualities[main.name] for _, row in found if main.name in row.qualities), None)
-    difference = MISSING
-    if differences and like:
-        width = _half_width(differences, decimals(like.value, main))
-        difference = difference_text(_mean(differences), like, main) + width
+
+    def mean_of(differences: Iterable[float | None]) -> str:
+        known = [value for value in differences if value is not None]
+        if not known or like is None:
+            return MISSING
+        return difference_text(_mean(known), like, main) + _half_width(known, decimals(like.value, main))
+
+    to_reference = mean_of(run.comparison.difference(row) for run, row in found)
+    of_found = mean_of(
+        run.comparison.difference(best, row) for run, row in found if (best := run.comparison.row(FOUND)) is not None
+    )
     size = amount(_mean(sizes)) if sizes else MISSING
-    return (found[0][1].label, str(len(found)), size, *qualities, difference)
+    return (found[0][1].label, str(len(found)), size, *qualities, to_reference, of_found)
 
 
 def _mean(values: Sequence[float]) -> float:

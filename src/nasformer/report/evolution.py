@@ -8,9 +8,10 @@ from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.measures.speedup import common_curves
-from nasformer.measures.statistics import Interval
-from nasformer.report.evolved import Arm, Candidate, Evolution, Failure, Noise, Step, Walk
+from nasformer.measures.statistics import Interval, mean_interval
+from nasformer.report.evolved import Arm, Candidate, Change, Effect, Evolution, Failure, Noise, Step, Walk
 from nasformer.report.reading import has, mapping, named, number, objects
+from nasformer.report.values import FOUND, START
 from nasformer.strategies.hurdles import hurdle_times
 
 Events = Sequence[Mapping[str, Any]]
@@ -38,6 +39,9 @@ def read_evolution(
         budget=budget,
         hurdles=hurdles,
         lineage=lineage or _line_to_best(search),
+        changes=tuple(_change(entry) for entry in objects(told.get("changes")) if _text(entry.get("change"))),
+        start_loss=_final(result, told, START),
+        found_loss=_final(result, told, FOUND),
         start=_text(texts.get("start")) or (search.programs[0].text if search.programs else None),
         found=_text(texts.get("found")) or (search.winner.text if search.winner else None),
         failures=_failures(events, mapping(told.get("failures"))),
@@ -73,6 +77,25 @@ def _candidate(event: Mapping[str, Any]) -> Candidate:
 def _step(entry: Mapping[str, Any]) -> Step:
     made = _candidate(entry)
     return Step(made.number, made.mutation, made.change, made.fitness, _interval(entry.get("retrained")))
+
+
+def _change(entry: Mapping[str, Any]) -> Change:
+    return Change(str(entry["change"]), _effect(entry.get("inserted")), _effect(entry.get("ablated")))
+
+
+def _effect(entry: Any) -> Effect | None:
+    return Effect(_interval(entry), _text(entry.get("reason"))) if isinstance(entry, dict) else None
+
+
+def _final(result: Mapping[str, Any], told: Mapping[str, Any], name: str) -> Interval | None:
+    """The last validation loss of an arm over its fresh starts; by its row where its curves are not there."""
+    ends = [_list(_list(run)[-1:]) for run in _list(mapping(told.get("curves")).get(name))]
+    losses = [number(end[0][1]) for end in ends if end and len(_list(end[0])) == 2]
+    known = [loss for loss in losses if loss is not None]
+    if known:
+        return mean_interval(known)
+    row = next((row for row in objects(result.get("rows")) if row.get("name") == name), {})
+    return _interval(row.get("validation_loss"))
 
 
 def _line_to_best(search: Walk) -> tuple[Step, ...]:

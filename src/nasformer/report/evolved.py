@@ -57,6 +57,25 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """The loss of a program that has or lacks one change; a `reason` where there is no such program of the start's
+    size, and neither where it fails to train."""
+
+    loss: Interval | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change between the start and the found program: the start with it alone, the found program without it; None
+    where that is no program, or no other network."""
+
+    name: str
+    inserted: Effect | None = None
+    ablated: Effect | None = None
+
+
+@dataclass(frozen=True)
 class Failure:
     """How often something went wrong: mutations that gave no program, and programs that could not be trained."""
 
@@ -93,13 +112,17 @@ class Noise:
 @dataclass(frozen=True)
 class Evolution:
     """A search over programs: its walk and the control's, its budget and hurdles in seconds a program, the line of
-    programs from the start to the winner, both texts, what failed, and the curves of all arms."""
+    programs from the start to the winner, what each change brings, the losses of the start and of the found program
+    from fresh starts, both texts, what failed, and the curves of all arms."""
 
     search: Walk = Walk()
     control: Walk = Walk()
     budget: float | None = None
     hurdles: tuple[float, ...] = ()
     lineage: tuple[Step, ...] = ()
+    changes: tuple[Change, ...] = ()
+    start_loss: Interval | None = None
+    found_loss: Interval | None = None
     start: str | None = None
     found: str | None = None
     failures: tuple[Failure, ...] = ()

@@ -99,6 +99,13 @@ def speedup_text(value: Interval) -> str:
     return f"{first}×{space}{rest}"
 
 
+def speedup_line(arms: Sequence[Arm]) -> str:
+    """The factors in a line, the largest first; empty where none is known."""
+    known = sorted((arm for arm in arms if arm.speedup), key=lambda arm: -arm.speedup.value)  # type: ignore[union-attr]
+    told = ", ".join(f"{arm.label} {speedup_text(arm.speedup)}" for arm in known if arm.speedup)
+    return f"Speed-up to the loss of the start: {told}." if told else ""
+
+
 def speedup_sentence(arms: Sequence[Arm]) -> str:
     """What the factor means, with the found program's as the example where it has one."""
     found = next((arm for arm in arms if arm.name == FOUND and arm.speedup), None)

@@ -92,7 +92,7 @@ def rich_table(comparison: Comparison) -> Table:
     """The comparison for a terminal; the found architecture in bold, the limit below."""
     table = Table(caption=Text(limit_text(comparison)), caption_justify="left")
     for number, name in enumerate(header(comparison)):
-        table.add_column(Text(name), justify="right" if number else "left")
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in comparison.rows:
         table.add_row(*map(Text, cells(comparison, row)), style="bold" if row.name == FOUND else None)
     return table

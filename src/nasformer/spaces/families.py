@@ -9,6 +9,7 @@ from pydantic import Discriminator, Tag
 
 from nasformer.errors import RequestError, nearest
 from nasformer.spaces.program import Program
+from nasformer.spaces.program_text import read_program_file
 from nasformer.spaces.reversible import Reversible, ReversibleDecoderOnly
 from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder
 from nasformer.spaces.value import read_data
@@ -32,6 +33,10 @@ FAMILIES: dict[str, Any] = {
     "reversible_decoder_only": ReversibleDecoderOnly,
     "program": Program,
 }
+PROGRAM_FILES = (".txt", ".program")
+"""How the names of files end in which a program stands as text."""
+FILES = (".json", ".yaml", ".yml", *PROGRAM_FILES)
+"""How the names of files end in which an architecture stands."""
 
 
 def is_reversible(architecture: Any) -> bool:
@@ -52,5 +57,7 @@ def read_architecture(data: Any) -> Any:
 
 
 def read_architecture_file(path: Path) -> Any:
-    """The architecture (or open architecture) in a `.json`, `.yaml` or `.yml` file."""
+    """The architecture (or open architecture) in a `.json`, `.yaml` or `.yml` file, or the program in a text file."""
+    if Path(path).suffix in PROGRAM_FILES:
+        return read_program_file(path)
     return read_architecture(read_data(path, "architecture"))

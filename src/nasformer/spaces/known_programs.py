@@ -197,7 +197,7 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "program-squared-relu": squared_relu,
     "program-convolved": convolved,
     "program-primer-ez": primer_ez,
-    "program-transformer++": transformer_plus_plus,
+    "program-transformer-plus-plus": transformer_plus_plus,
     "program-primer": primer,
 }
 """Every known program, by name."""

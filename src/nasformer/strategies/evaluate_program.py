@@ -22,7 +22,7 @@ from torch import nn
 from nasformer.errors import RequestError
 from nasformer.measures.step_cost import StepCost, calibrate, features
 from nasformer.models.build import build
-from nasformer.models.program import TOLERANCE, check_causal
+from nasformer.models.program import TOLERANCE, check_causal, check_trained
 from nasformer.models.size import core_parameters
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.program import Program
@@ -172,7 +172,10 @@ class _Attempt:
         times = (*hurdle_times(trial.budget, trial.hurdles), trial.budget)
         for hurdle, seconds in enumerate(times):
             self._train(trainer, until=max(1, math.floor(seconds / step)))
-            loss = self.task.evaluate(model, batches)
+            with _blamed("error"):
+                loss = self.task.evaluate(model, batches)
+            with _blamed("leaks from the future"):
+                check_trained(model, batches[0].input[:4])
             if not math.isfinite(loss):
                 raise _InvalidError("loss is no number", f"the validation loss became {loss}")
             point = Point(self.found.cost, trainer.updates, loss)
@@ -204,10 +207,11 @@ class _Attempt:
             raise _InvalidError("time-out", f"an update costs {step:.3g} s, the budget is {trial.budget:g} s")
         try:
             with _blamed("loss is no number"):
-                check_causal(program, length, derive(self.seed, "guard"))
+                check_causal(program, length, derive(self.seed, "guard", self.number))
         except _InvalidError as error:
             raise _InvalidError("leaks from the future", str(error)) if "leaks" in str(error) else error from None
-        return build(program, settings, seed=derive(self.seed, "weights", self.number))
+        with _blamed("error"):
+            return build(program, settings, seed=derive(self.seed, "weights", self.number))
 
     def _train(self, trainer: Trainer, until: int) -> None:
         """Updates up to a number of them; the first one must have a gradient in the blocks."""

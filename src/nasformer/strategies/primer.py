@@ -46,18 +46,25 @@ from nasformer.training.randomness import derive
 from nasformer.training.schedule import InverseSquareRoot
 from nasformer.training.trainer import Training
 
+REMEDIES: dict[Cause, str] = {
+    "time-out": "raise strategy.budget or strategy.patience",
+    "out of memory": "raise strategy.memory or lower strategy.training.batch_tokens",
+    "over the size limit": "change strategy.parameters",
+}
+"""What to do where the start is invalid for a cause that settings can change."""
 Positive = Annotated[Count, Field(ge=1)]
 
 
 class Confirmation(Value):
     """How what was found is confirmed: the `top` programs are trained from `runs` fresh starts each and chosen among by
     their mean, and the start from `noise` ones, which is the noise floor. With `lineage` so is every ancestor of the
-    chosen one."""
+    chosen one; with `changes` so are the start with each change alone and the chosen one without each."""
 
     top: Annotated[int, Field(ge=1)] = 10
     runs: Annotated[int, Field(ge=1)] = 5
     noise: Annotated[int, Field(ge=1)] = 10
-    lineage: bool = False
+    lineage: bool = True
+    changes: bool = True
 
 
 class Primer(Value):
@@ -102,7 +109,10 @@ class Primer(Value):
     @model_validator(mode="after")
     def _can_be_held(self) -> Self:
         if self.tournament > self.population:
-            raise RequestError(f"a tournament of {self.tournament} among a population of {self.population}")
+            raise RequestError(
+                f"a tournament of {self.tournament} among a population of {self.population}; expected a tournament of "
+                f"at most the population: lower strategy.tournament or raise strategy.population"
+            )
         return self
 
     def trial(self, start: Program) -> Trial:
@@ -228,10 +238,10 @@ class PrimerSearch:
         return self.top(1)[0].program if self.members else self.pending[0][0].program
 
     def top(self, count: int) -> list[Member]:
-        """The best programs, each network once: those that used up their budget first, the lowest loss first."""
+        """The best valid programs, each network once: those that used up their budget first, the lowest loss first."""
         found: dict[str, Member] = {}
         for member in self._ranked():
-            if len(found) == count:
+            if len(found) == count or _is_invalid(member):
                 break
             found.setdefault(digest(member.program), member)
         return list(found.values())
@@ -276,9 +286,11 @@ class PrimerSearch:
         return len(self.members) >= 1 + max(0, known)
 
     def _child(self, number: int) -> Member:
-        """A mutant of the best of a tournament, of the start's size; all that is random comes from its number."""
+        """A mutant of the best of a tournament among the valid (our reading 27), of the start's size; all that
+        is random comes from its number."""
         random = Random(derive(self.seed, "child", number))
-        drawn = random.sample(list(self.population), self.settings.tournament)
+        valid = [other for other in self.population if not _is_invalid(self.members[other])] or [0]
+        drawn = random.sample(valid, min(self.settings.tournament, len(valid)))
         parent = min((self.members[other] for other in drawn), key=lambda member: member.fitness)
         mutant = mutant_of(parent.program, random)
         child = Member(number, mutant.program, parent.number, mutant.mutation, mutant.change, dict(mutant.rejected))
@@ -309,6 +321,9 @@ class PrimerSearch:
         generator = torch.Generator().manual_seed(derive(self.seed, "function"))
         try:
             model = build(program, self.model_settings, seed=derive(self.seed, "function weights")).eval()
+            with torch.no_grad():  # a bias starts at 0 and computes something all the same
+                for weight in model.parameters():
+                    weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
             tokens = torch.randint(1, self.model_settings.target_vocabulary, (2, 16), generator=generator)
             with torch.no_grad():
                 logits = model(tokens).double()
@@ -341,7 +356,8 @@ class PrimerSearch:
         evaluation = member.evaluation
         assert evaluation is not None
         if member.number == 0 and evaluation.cause is not None:
-            raise RequestError(f"the start cannot be trained: {evaluation.cause}: {evaluation.reason}")
+            remedy = REMEDIES.get(evaluation.cause, "start from another program")
+            raise RequestError(f"the start cannot be trained: {evaluation.cause}: {evaluation.reason}; {remedy}")
         self.pending.pop(0)
         self.members.append(member)
         if member.number:
@@ -362,7 +378,8 @@ class PrimerSearch:
         evaluation = data.pop("evaluation")
         data.pop("function")
         fitness = member.fitness if math.isfinite(member.fitness) else None
-        return data | evaluation | {"digest": digest(member.program), "fitness": fitness}
+        best = self._ranked()[0].number
+        return data | evaluation | {"digest": digest(member.program), "fitness": fitness, "best": best}
 
     def tensors(self) -> dict[str, Tensor]:
         """None: programs are trained anew each time."""

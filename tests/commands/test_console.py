@@ -1,0 +1,60 @@
+"""What a person sees while work goes on, where there is no terminal to draw bars on."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nasformer.commands.console import ConsoleDisplay
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the display sees; they move where a test moves them."""
+    now = [0.0]
+    monkeypatch.setattr("nasformer.commands.console.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_stage_speaks_when_it_begins_every_ten_seconds_and_at_its_end(clock: list[float]) -> None:
+    text = io.StringIO()
+    display = ConsoleDisplay(Console(file=text, width=200))
+    for done in range(26):
+        clock[0] = 3.0 * done
+        display.progress("search", done, 25, f"best {4 - done / 25:.2f}")
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "search: 0/25, best 4.00"
+    assert lines[1] == "search: 4/25, about 63 s left, best 3.84"
+    assert lines[-1] == "search: 25/25, best 3.00"
+    assert len(lines) == 8
+    display.progress("found", 0, 2, "training")
+    assert text.getvalue().splitlines()[-1] == "found: 0/2, training"
+
+
+def test_a_long_stage_speaks_less_often(clock: list[float]) -> None:
+    text = io.StringIO()
+    display = ConsoleDisplay(Console(file=text, width=200))
+    for done in range(3600):
+        clock[0] = 8.0 * done
+        display.progress("search", done, 3600, "")
+    lines = text.getvalue().splitlines()
+    assert 60 < len(lines) < 200
+    assert lines[-1].endswith("min left")
+
+
+def test_better_programs_are_told(clock: list[float]) -> None:
+    text = io.StringIO()
+    display = ConsoleDisplay(Console(file=text, width=60))
+    fields: dict[str, Any] = {"stage": "search", "fitness": 2.5, "change": ""}
+    display.event("program", fields | {"number": 0, "best": 0})
+    display.event("program", fields | {"number": 1, "best": 0, "fitness": None})
+    display.event(
+        "program", fields | {"number": 2, "best": 2, "change": "inserted RESIDUAL: s2 = RED_MEAN(s0) ~ s1 d4"}
+    )
+    assert text.getvalue().splitlines() == [
+        "search: program 0 is the best so far, loss 2.5000, the start",
+        "search: program 2 is the best so far, loss 2.5000, inserted RESIDUAL: s2 = RED_MEAN(s0) ~ s1 d4",
+    ]
