@@ -1,7 +1,7 @@
 #!/bin/sh
-# The runs behind docs/results.md. $1 is a folder that holds multi30k-en-de.
+# The runs behind docs/results.md. $1 is a folder that holds multi30k-en-de and english-novels.
 set -eu
-DATA="${1:?give the folder that holds multi30k-en-de}"
+DATA="${1:?give the folder that holds multi30k-en-de and english-novels}"
 export OMP_NUM_THREADS=1
 for seed in 1 2 3; do
   nasformer search shrinknas-small "task.path=$DATA/multi30k-en-de" task.lowercase=true \
@@ -30,3 +30,13 @@ for seed in 1 2 3; do
     'controls=[transformer,random_architecture,uniform_sampling,plain_darts,other_zero]' "seed=$seed" \
     --run "runs/m30k-darts-limit-$seed"
 done
+for budget in 10 30; do
+  nasformer search primer "task.path=$DATA/english-novels" "strategy.budget=$budget" strategy.programs=0 \
+    strategy.confirmation.runs=3 strategy.confirmation.noise=5 \
+    'controls=[start,gelu,squared_relu,convolved,transformer_plus_plus,primer_ez,primer]' --run "runs/primer-novels-$budget"
+  nasformer search primer "strategy.budget=$budget" strategy.programs=0 \
+    strategy.confirmation.runs=3 strategy.confirmation.noise=5 \
+    'controls=[start,gelu,squared_relu,convolved,transformer_plus_plus,primer_ez,primer]' --run "runs/primer-source-$budget"
+done
+nasformer search primer "task.path=$DATA/english-novels" strategy.programs=200 strategy.confirmation.top=6 \
+  'controls=[start,random_mutation,primer_ez,primer,longer,longer_start,wider,wider_start]' --run runs/primer-evolution

@@ -19,7 +19,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_stage_speaks_when_it_begins_every_ten_seconds_and_at_its_end(clock: list[float]) -> None:
+def test_a_stage_speaks_when_it_begins_every_few_seconds_and_at_its_end(clock: list[float]) -> None:
     text = io.StringIO()
     display = ConsoleDisplay(Console(file=text, width=200))
     for done in range(26):
@@ -27,11 +27,20 @@ def test_a_stage_speaks_when_it_begins_every_ten_seconds_and_at_its_end(clock: l
         display.progress("search", done, 25, f"best {4 - done / 25:.2f}")
     lines = text.getvalue().splitlines()
     assert lines[0] == "search: 0/25, best 4.00"
-    assert lines[1] == "search: 4/25, about 63 s left, best 3.84"
+    assert lines[1] == "search: 2/25, about 69 s left, best 3.92"
     assert lines[-1] == "search: 25/25, best 3.00"
-    assert len(lines) == 8
+    assert len(lines) == 14
     display.progress("found", 0, 2, "training")
     assert text.getvalue().splitlines()[-1] == "found: 0/2, training"
+
+
+def test_what_was_there_at_the_beginning_says_nothing_of_the_time_left(clock: list[float]) -> None:
+    text = io.StringIO()
+    display = ConsoleDisplay(Console(file=text, width=200))
+    for done in (40, 41):
+        display.progress("search", done, 50, "")
+        clock[0] += 20.0
+    assert text.getvalue().splitlines() == ["search: 40/50", "search: 41/50, about 3 min left"]
 
 
 def test_a_long_stage_speaks_less_often(clock: list[float]) -> None:

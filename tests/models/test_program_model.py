@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nasformer.errors import RequestError
 from nasformer.models.build import build
-from nasformer.models.program import ProgramModel, check_causal, rescaled
+from nasformer.models.program import ProgramModel, check_causal, check_trained, rescaled
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators import program as runner
@@ -170,6 +170,23 @@ def test_known_programs_pass_and_without_their_mask_leak(name: str) -> None:
     assert MASKED in program_text(program)
     with pytest.raises(RequestError, match="leaks from the future"):
         check_causal(read_program(program_text(program).replace(MASKED, UNMASKED)), 64, 1)
+
+
+@pytest.mark.parametrize("scores", ["T_MAT_MUL(s5, s2)", "T_MAT_MUL(s0, s0)"])
+def test_attention_to_oneself_hides_no_leak(scores: str) -> None:
+    # With queries that are the keys, unlike positions see themselves alone, mask or none.
+    text = program_text(PROGRAMS["program-transformer"](512, 1, 8)).replace("T_MAT_MUL(s5, s3)", scores)
+    for seed in range(3):
+        with pytest.raises(RequestError, match="leaks from the future"):
+            check_causal(read_program(text.replace(MASKED, UNMASKED)), 64, seed)
+        check_causal(read_program(text), 64, seed)
+
+
+def test_a_trained_model_that_sees_the_future_is_caught() -> None:
+    text = program_text(START)
+    check_trained(build(START, SETTINGS, seed=1), tokens(4, 24))
+    with pytest.raises(RequestError, match="leaks from the future"):
+        check_trained(build(read_program(text.replace(MASKED, UNMASKED)), SETTINGS, seed=1), tokens(4, 24))
 
 
 def test_a_convolution_that_is_not_shifted_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

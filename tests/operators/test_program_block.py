@@ -222,6 +222,13 @@ GROUPS = {
     " s9 = CONV_1X1(s8, d0)",
     "attention whose weights are read": "s2 = T_MAT_MUL(s0, s0)\n s3 = EXP(s2)\n s4 = MASK(s3)\n s5 = RED_SUM(s4)\n"
     " s6 = DIVIDE(s4, s5)\n s7 = MAT_MUL(s6, s0)\n s8 = TANH(s6)\n s9 = MAT_MUL(s8, s7)",
+    "RMS norm": "s2 = SQUARE(s0)\n s3 = RED_MEAN(s2)\n s4 = ABS_ROOT(s3)\n s5 = DIVIDE(s0, s4)",
+    "RMS norm whose root is read": "s2 = SQUARE(s0)\n s3 = RED_MEAN(s2)\n s4 = ABS_ROOT(s3)\n s5 = DIVIDE(s0, s4)\n"
+    " s6 = ADD(s5, s4)",
+    "another's root": "s2 = TANH(s0)\n s3 = SQUARE(s2)\n s4 = RED_MEAN(s3)\n s5 = ABS_ROOT(s4)\n s6 = DIVIDE(s0, s5)",
+    "SiLU": "s2 = SIGMOID(s0)\n s3 = MULTIPLY(s0, s2)",
+    "another's sigmoid": "s2 = TANH(s0)\n s3 = SIGMOID(s2)\n s4 = MULTIPLY(s3, s0)",
+    "a sigmoid that is read": "s2 = SIGMOID(s0)\n s3 = MULTIPLY(s2, s0)\n s4 = ADD(s3, s2)",
     "the output is a group": "s2 = CONV_1X1(s0, d0)\n s3 = DCONV_3X1(s2)",
 }
 
@@ -232,6 +239,14 @@ def test_each_group_alone(name: str, branches: int) -> None:
     call = f"MAIN:\n s2 = GROUP(s0) x{branches}\n s3 = CONV_1X1(s2, d0)\n"
     call = call.replace(" x1", "") + "GROUP:\n " + GROUPS[name] + "\n"
     assert _agree(read_program(HEAD + call))
+
+
+@pytest.mark.parametrize("change", ["MULTIPLY(s2, s0)", "MULTIPLY(s7, s0)", "ADD(s8, s0)", "ADD(s0, s4)"])
+def test_what_is_nearly_gelu_is_not(change: str) -> None:
+    text = program_text(PROGRAMS["program-gelu"](width=8, heads=2, inner=2))
+    assert change in text
+    other = change.replace("s0", "s2") if "s2" not in change else "MULTIPLY(s2, s2)"
+    assert _agree(read_program(text.replace(change, other)))
 
 
 def test_what_is_between_two_groups_is_read_from_outside_the_branches() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-TOLD_EVERY = 10.0
+TOLD_EVERY = 5.0
 """Seconds between two lines of a stage where there is no terminal to draw bars on; more in a long stage."""
 SELECTIONS_TOLD = 8
 """How often the selection of a differentiable search is told in a stage."""
@@ -24,7 +24,7 @@ class ConsoleDisplay:
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
         self.bars = Progress(*columns, *times, console=console, refresh_per_second=2, disable=not console.is_terminal)
         self._stages: dict[str, TaskID] = {}
-        self._told, self._begun = 0.0, {"": 0.0}
+        self._told, self._begun = 0.0, {"": (0.0, 0)}
         self._totals: dict[str, int] = {}
         self._selections: dict[str, tuple[int, str]] = {}
 
@@ -41,13 +41,14 @@ class ConsoleDisplay:
             for other in self._stages.values():
                 self.bars.stop_task(other)
             self._stages[stage] = self.bars.add_task(stage, total=total, text=text)
-            self._begun[stage], self._told = time.monotonic(), time.monotonic()
+            self._begun[stage], self._told = (time.monotonic(), done), time.monotonic()
         self._totals[stage] = total
         self.bars.update(self._stages[stage], completed=done, total=total, text=text)
-        now, spent = time.monotonic(), time.monotonic() - self._begun[stage]
+        now, (begun, first) = time.monotonic(), self._begun[stage]
+        spent = now - begun
         if not self.console.is_terminal and (new or done == total or now - self._told > max(TOLD_EVERY, spent / 20)):
             self._told = now
-            left = f", about {duration(spent / done * (total - done))} left" if 0 < done < total else ""
+            left = f", about {duration(spent / (done - first) * (total - done))} left" if first < done < total else ""
             self._say(f"{stage}: {done}/{total}{left}{', ' * bool(text)}{text}")
 
     def event(self, event: str, fields: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ def check_causal(program: Program, length: int, seed: int) -> None:
         before = torch.randn(3, 1, time, program.width, generator=generator, dtype=torch.float64)
         after = torch.randn(3, len(cuts), time, program.width, generator=generator, dtype=torch.float64)
         common = torch.randn(1, 1, program.width, generator=generator, dtype=torch.float64)
-        before[1], after[1] = common + 0.25 * before[1], common + 0.25 * after[1]
+        before[1], after[1] = common + 0.05 * before[1], common + 0.05 * after[1]
         after[2] *= 4
         rows = torch.stack([torch.where(torch.arange(time)[:, None] <= t, before[:, 0], after[:, i])
                             for i, t in enumerate(cuts)], dim=1)  # fmt: skip
