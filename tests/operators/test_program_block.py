@@ -244,9 +244,10 @@ def test_each_group_alone(name: str, branches: int) -> None:
 @pytest.mark.parametrize("change", ["MULTIPLY(s2, s0)", "MULTIPLY(s7, s0)", "ADD(s8, s0)", "ADD(s0, s4)"])
 def test_what_is_nearly_gelu_is_not(change: str) -> None:
     text = program_text(PROGRAMS["program-gelu"](width=8, heads=2, inner=2))
-    assert change in text
-    other = change.replace("s0", "s2") if "s2" not in change else "MULTIPLY(s2, s2)"
-    assert _agree(read_program(text.replace(change, other)))
+    call = "  s3 = GELU(s2)\n  s4 = CONV_1X1(s3, d0)"
+    assert change in text and call in text
+    text = text.replace(call, "  s3 = TANH(s2)\n  s4 = GELU(s2, s3)\n  s5 = CONV_1X1(s4, d0)")
+    assert _agree(read_program(text.replace(change, change.replace("s0", "s1"))))
 
 
 def test_what_is_between_two_groups_is_read_from_outside_the_branches() -> None:
