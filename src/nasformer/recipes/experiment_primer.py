@@ -20,7 +20,7 @@ from nasformer.measures.speedup import power_law, speedup
 from nasformer.measures.statistics import mean_interval
 from nasformer.models.program import rescaled
 from nasformer.models.size import core_flops, core_parameters, total_parameters
-from nasformer.recipes.experiment import VOCABULARIES, Experiment, hand_over
+from nasformer.recipes.experiment import LABELS, VOCABULARIES, Experiment, hand_over
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
@@ -161,7 +161,7 @@ class PrimerExperiment(Experiment):
             reason = f"it fails from every fresh start: {tried[0][0].reason}"
             if name == "found":
                 raise RunError(f"the found program cannot be handed over: {reason}")
-            return row | {"failed": reason}
+            return row | {"failed": reason, "label": f"{LABELS[name]} (fails to train)"}
         mean = _mean([one.fitness for _, one, _ in done])
         stage.progress(count, count, f"mean loss {mean:.4f}")
         stage.restore()  # forgets points that an interrupted run wrote
