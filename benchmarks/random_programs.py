@@ -8,7 +8,7 @@ from random import Random
 
 from benchmarks.figure import Figure, Options, figure
 from nasformer.errors import RequestError
-from nasformer.models.program import rescaled
+from nasformer.models.program import SizeError, rescaled
 from nasformer.models.size import core_parameters
 from nasformer.spaces.known_programs import transformer
 from nasformer.spaces.program_space import ProgramSpace
@@ -33,10 +33,11 @@ def random_programs(options: Options) -> Iterator[Figure | str]:
         program = space.sample(random)
         try:
             program = rescaled(program, size)
-        except RequestError as error:
-            if "no unit" not in str(error):
-                causes["no valid shape"] += 1
-                continue
+        except SizeError:
+            pass  # tried at the size that it has
+        except RequestError:
+            causes["no valid shape"] += 1
+            continue
         found = evaluate(program, task, trial, (), 1, number)
         causes[found.cause or "trains"] += 1
     yield "# " + ", ".join(f"{cause}: {times}" for cause, times in causes.most_common())

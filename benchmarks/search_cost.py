@@ -25,7 +25,8 @@ from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import ShrinkNasSearch
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.tasks.translation import TranslationTask
-from nasformer.training.train import borrow, train
+from nasformer.training.train import train
+from nasformer.training.trainer import borrow
 
 BAR = 1.23
 EVALUATED = 2_048

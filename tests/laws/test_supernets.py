@@ -21,7 +21,7 @@ from nasformer.supernets.reversible import ReversibleSupernet
 from nasformer.supernets.selection import Chosen, single, softmax
 from nasformer.supernets.supernet import Supernet
 from nasformer.supernets.transformer import TransformerSupernet
-from nasformer.training.train import borrow
+from nasformer.training.trainer import borrow
 
 NONE = Dropout(residual=0.0, attention=0.0, weight=0.0)
 SETTINGS = ModelSettings(source_vocabulary=12, target_vocabulary=11, dropout=NONE)

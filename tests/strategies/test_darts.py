@@ -29,7 +29,7 @@ from nasformer.tasks.batching import part_of
 from nasformer.tasks.translation import TranslationTask
 from nasformer.training.randomness import seeded
 from nasformer.training.schedule import InverseSquareRoot
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 
 def _few(*, heads: int, cross: bool) -> tuple[Any, ...]:

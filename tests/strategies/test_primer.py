@@ -25,7 +25,7 @@ from nasformer.strategies.hurdles import hurdle_times
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.primer import Member, Primer, PrimerSearch
 from nasformer.training.schedule import InverseSquareRoot
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 START = transformer(width=8, depth=1, heads=2)
 TRAINING = Training(batch_tokens=96, schedule=InverseSquareRoot(peak=2e-2, warmup=3))

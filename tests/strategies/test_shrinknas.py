@@ -33,7 +33,8 @@ from nasformer.strategies.spos import spos
 from nasformer.supernets.transformer import TransformerSupernet
 from nasformer.tasks.translation import TranslationTask
 from nasformer.training.schedule import InverseSquareRoot
-from nasformer.training.train import Training, train
+from nasformer.training.train import train
+from nasformer.training.trainer import Training
 
 SPACE = shrinknas(
     dims=(8, 16), encoder_layers=3, decoder_layers=(1, 2), kernels=(3, 5, 7), heads=(2,), ratios=(1.0, 2.0)

@@ -25,7 +25,7 @@ from nasformer.strategies.objective import Objective
 from nasformer.strategies.primer import Primer, PrimerSearch
 from nasformer.strategies.workers import Job, Workers
 from nasformer.training.schedule import InverseSquareRoot
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 TRAINING = Training(batch_tokens=96, schedule=InverseSquareRoot(peak=2e-2, warmup=3))
 COST = StepCost(gflop=0.0, elements=0.0, operation=0.0, constant=1.0)

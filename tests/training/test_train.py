@@ -20,7 +20,8 @@ from nasformer.tasks.translation import TranslationTask
 from nasformer.training.loss_window import LossWindow
 from nasformer.training.randomness import derive, seeded
 from nasformer.training.schedule import InverseSquareRoot
-from nasformer.training.train import Training, borrow, train
+from nasformer.training.train import train
+from nasformer.training.trainer import Training, borrow
 
 ARCHITECTURE = uniform("dynamic_convolution", 16, ratio=1.0, heads=2, encoder_layers=1, decoder_layers=1)
 SETTINGS = Training(

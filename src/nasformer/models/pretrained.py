@@ -158,6 +158,14 @@ class _Nasformer(PreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
+    @staticmethod
+    def _decoding(past: DecodingCache | None, use_cache: bool | None) -> tuple[DecodingCache | None, int]:
+        """The cache of a step of `generate` (a new one at the first step, None where none is wanted), and how many
+        positions it has seen."""
+        if past is None and use_cache is not False:
+            past = DecodingCache()
+        return past, 0 if past is None else past.length
+
 
 class NasformerForSeq2SeqLM(_Nasformer):
     """A found (or any) encoder–decoder with `generate`, `save_pretrained` and `from_pretrained`."""
@@ -209,9 +217,7 @@ class NasformerForSeq2SeqLM(_Nasformer):
         **_: Any,
     ) -> dict[str, Any]:
         """The new positions only, with the caches of those before."""
-        if past_key_values is None and use_cache is not False:
-            past_key_values = DecodingCache()
-        seen = 0 if past_key_values is None else past_key_values.length
+        past_key_values, seen = self._decoding(past_key_values, use_cache)
         return {
             "decoder_input_ids": input_ids[:, seen:],
             "past_key_values": past_key_values,
@@ -254,9 +260,7 @@ class NasformerForCausalLM(_Nasformer):
         **_: Any,
     ) -> dict[str, Any]:
         """The new positions only, with the caches of those before."""
-        if past_key_values is None and use_cache is not False:
-            past_key_values = DecodingCache()
-        seen = 0 if past_key_values is None else past_key_values.length
+        past_key_values, seen = self._decoding(past_key_values, use_cache)
         return {
             "input_ids": input_ids[:, seen:],
             "past_key_values": past_key_values,

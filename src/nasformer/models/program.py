@@ -17,6 +17,15 @@ from nasformer.operators.operator import Cache, reset
 from nasformer.operators.program import ProgramBlock
 from nasformer.spaces.program import Program, Resolved, resolve
 
+
+class LeakError(RequestError):
+    """A program whose outputs depend on what comes later."""
+
+
+class SizeError(RequestError):
+    """A program that no unit brings to the size asked for."""
+
+
 TOLERANCE = 0.08
 """How far the size of a rescaled program may be from the one asked for (our reading 9)."""
 
@@ -112,7 +121,7 @@ def check_causal(program: Program, length: int, seed: int) -> None:
     Three times over: inputs without order; inputs that are much alike, as tokens with shared positions are, since among
     unlike ones attention without a mask sees itself alone; and changes four times as large, for a maximum over the
     future shows only where the future is large. What slips through is caught once it is trained (`check_trained`).
-    Raises `RequestError` where an output moves, or where random inputs give no numbers.
+    Raises `LeakError` where an output moves, and `RequestError` where random inputs give no numbers.
     """
     time = length if program.length is not None else min(length, 12)
     generator = torch.Generator().manual_seed(seed)
@@ -144,7 +153,7 @@ def check_trained(model: nn.Module, tokens: Tensor) -> None:
     """The causality guard of a trained model: tokens (batch, time) after t are changed to those of the next row, for
     several t, and no logits at t and before may move.
 
-    Raises `RequestError` where they do.
+    Raises `LeakError` where they do.
     """
     model.eval()
     logits, other = model(tokens), tokens.roll(1, 0)
@@ -156,14 +165,15 @@ def check_trained(model: nn.Module, tokens: Tensor) -> None:
 
 def _check_past(past: Tensor, changed: Tensor, t: int, tolerance: float) -> None:
     if (past - changed).abs().max() > tolerance * (1 + past.abs().max()):
-        raise RequestError(f"it leaks from the future: what comes after position {t} changes what stands there")
+        raise LeakError(f"it leaks from the future: what comes after position {t} changes what stands there")
 
 
 def rescaled(program: Program, parameters: int) -> Program:
     """The program as it is where its core parameters are within 8 % of `parameters`, otherwise with the unit that
     brings them nearest.
 
-    Raises `RequestError` where it cannot be brought within 8 % (our reading 9).
+    Raises `SizeError` where it cannot be brought within 8 % (our reading 9), and `RequestError` where its widths never
+    fit together.
     """
     if abs(_size(program) / parameters - 1) <= TOLERANCE:
         return program
@@ -179,7 +189,7 @@ def rescaled(program: Program, parameters: int) -> Program:
         low, high = (middle, high) if size < parameters else (low, middle)
     assert best is not None
     if best[0] > TOLERANCE:
-        raise RequestError(
+        raise SizeError(
             f"no unit brings the program within {TOLERANCE:.0%} of {parameters:,} core parameters; the nearest has "
             f"{_size(best[1]):,}"
         )

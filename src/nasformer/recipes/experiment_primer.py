@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from statistics import fmean, stdev
 from typing import Any
 
 from torch import nn
@@ -162,7 +163,7 @@ class PrimerExperiment(Experiment):
             if name == "found":
                 raise RunError(f"the found program cannot be handed over: {reason}")
             return row | {"failed": reason, "label": f"{LABELS[name]} (fails to train)"}
-        mean = _mean([one.fitness for _, one, _ in done])
+        mean = fmean([one.fitness for _, one, _ in done])
         stage.progress(count, count, f"mean loss {mean:.4f}")
         stage.restore()  # forgets points that an interrupted run wrote
         for run, evaluation, _ in done:
@@ -178,7 +179,7 @@ class PrimerExperiment(Experiment):
             core_parameters=core_parameters(program),
             total_parameters=total_parameters(program, self.settings),
             flops=core_flops(program),
-            updates=round(_mean([one.updates for _, one, _ in done])),
+            updates=round(fmean([one.updates for _, one, _ in done])),
             evaluations=evaluations,
             seconds=sum(one.seconds for one, _ in tried),
         )
@@ -257,7 +258,6 @@ class PrimerExperiment(Experiment):
                 law = power_law([cost for cost, _ in points], [loss for _, loss in points])
                 laws[row["name"]] = {"a": law.a, "k": _data(law.k)}
         noise = next((row for row in rows if row["name"] == "start"), None)
-        finals = [run[-1][1] for run in noise["curves"]] if noise else []
         result["evolution"] = {
             "budget": self.trial.budget,
             "hurdles": list(self.strategy.hurdle_times()),
@@ -269,7 +269,7 @@ class PrimerExperiment(Experiment):
             "curves": curves,
             "speedups": speedups,
             "power_laws": laws,
-            "noise": {"mean": _mean(finals), "spread": _spread(finals), "runs": len(finals)} if finals else None,
+            "noise": _noise([run[-1][1] for run in noise["curves"]]) if noise else None,
         }
         self.run.write_json("result.json", result)
         return result
@@ -285,18 +285,14 @@ def _best_of(losses: Sequence[Sequence[float]]) -> int:
 
     def key(place: int) -> tuple[int, float]:
         finite = [loss for loss in losses[place] if math.isfinite(loss)]
-        return len(losses[place]) - len(finite), _mean(finite) if finite else math.inf
+        return len(losses[place]) - len(finite), fmean(finite) if finite else math.inf
 
     return min(range(len(losses)), key=key)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _spread(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+def _noise(finals: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation of the final losses over fresh starts."""
+    return {"mean": fmean(finals), "spread": stdev(finals) if len(finals) > 1 else 0.0, "runs": len(finals)}
 
 
 def _curve(evaluation: Evaluation) -> list[list[float]]:
@@ -323,5 +319,5 @@ def _pooled(qualities: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if isinstance(first, dict):
             pooled[name] = first | _interval([quality[name]["value"] for quality in qualities])
         elif isinstance(first, float):
-            pooled[name] = _mean([quality[name] for quality in qualities])
+            pooled[name] = fmean([quality[name] for quality in qualities])
     return pooled

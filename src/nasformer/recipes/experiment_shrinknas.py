@@ -21,7 +21,8 @@ from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
 from nasformer.strategies.single_path import Ranking
 from nasformer.strategies.spos import spos
 from nasformer.supernets.named import supernet_of
-from nasformer.training.train import borrow, train
+from nasformer.training.train import train
+from nasformer.training.trainer import borrow
 
 
 class ShrinkNasExperiment(Experiment):

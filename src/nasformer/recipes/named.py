@@ -14,7 +14,7 @@ from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
 from nasformer.training.schedule import InverseSquareRoot
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 
 def shrinknas_paper() -> Recipe:

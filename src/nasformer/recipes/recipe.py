@@ -25,7 +25,7 @@ from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.corpora import absolute
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 Control = Literal[
     "random_search",

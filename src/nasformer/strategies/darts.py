@@ -32,7 +32,7 @@ from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
 from nasformer.training.loss_window import LossWindow
 from nasformer.training.randomness import derive, seeded
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 Rate = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]

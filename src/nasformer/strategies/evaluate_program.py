@@ -22,7 +22,7 @@ from torch import nn
 from nasformer.errors import RequestError
 from nasformer.measures.step_cost import StepCost, calibrate, features
 from nasformer.models.build import build
-from nasformer.models.program import TOLERANCE, check_causal, check_trained
+from nasformer.models.program import TOLERANCE, LeakError, check_causal, check_trained
 from nasformer.models.size import core_parameters
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.program import Program
@@ -174,7 +174,6 @@ class _Attempt:
             self._train(trainer, until=max(1, math.floor(seconds / step)))
             with _blamed("error"):
                 loss = self.task.evaluate(model, batches)
-            with _blamed("leaks from the future"):
                 check_trained(model, batches[0].input[:4])
             if not math.isfinite(loss):
                 raise _InvalidError("loss is no number", f"the validation loss became {loss}")
@@ -205,11 +204,8 @@ class _Attempt:
             raise _InvalidError("out of memory", f"an update writes {written:,.0f} bytes, expected {trial.memory:,}")
         if step > trial.budget:
             raise _InvalidError("time-out", f"an update costs {step:.3g} s, the budget is {trial.budget:g} s")
-        try:
-            with _blamed("loss is no number"):
-                check_causal(program, length, derive(self.seed, "guard", self.number))
-        except _InvalidError as error:
-            raise _InvalidError("leaks from the future", str(error)) if "leaks" in str(error) else error from None
+        with _blamed("loss is no number"):
+            check_causal(program, length, derive(self.seed, "guard", self.number))
         with _blamed("error"):
             return build(program, settings, seed=derive(self.seed, "weights", self.number))
 
@@ -240,10 +236,12 @@ def _gradient(model: nn.Module) -> bool:
 
 @contextmanager
 def _blamed(cause: Cause) -> Iterator[None]:
-    """What goes wrong inside makes the program invalid: a refusal for this cause, lack of memory and whatever nobody
-    foresaw for their own."""
+    """What goes wrong inside makes the program invalid: a refusal for this cause; a leak, lack of memory and whatever
+    nobody foresaw for their own."""
     try:
         yield
+    except LeakError as error:
+        raise _InvalidError("leaks from the future", str(error)) from None
     except RequestError as error:
         raise _InvalidError(cause, str(error)) from None
     except (MemoryError, RuntimeError) as error:

@@ -30,7 +30,7 @@ from torch import Tensor
 from nasformer.errors import RequestError
 from nasformer.measures.step_cost import StepCost
 from nasformer.models.build import build
-from nasformer.models.program import rescaled
+from nasformer.models.program import SizeError, rescaled
 from nasformer.models.size import core_parameters
 from nasformer.spaces.program import Program, digest
 from nasformer.spaces.program_space import ProgramSpace, mutant_of
@@ -297,7 +297,7 @@ class PrimerSearch:
         try:
             program = rescaled(mutant.program, self.trial.parameters or core_parameters(mutant.program))
         except RequestError as error:
-            cause: Cause = "over the size limit" if "no unit" in str(error) else "no valid shape"
+            cause: Cause = "over the size limit" if isinstance(error, SizeError) else "no valid shape"
             return replace(child, evaluation=invalid(cause, str(error)))
         child = replace(child, program=program)
         if outside := self._outside(program):

@@ -35,7 +35,7 @@ from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
 from nasformer.training.loss_window import LossWindow
 from nasformer.training.randomness import derive
-from nasformer.training.train import Training
+from nasformer.training.trainer import Training
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -23,7 +23,7 @@ from nasformer.supernets.adam import SliceAdam
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Stream, Task
 from nasformer.training.randomness import derive, seeded
-from nasformer.training.train import Training, fabric
+from nasformer.training.trainer import Training, fabric
 
 Scored = tuple[float, Any]
 """A score (lower is better) and the member that has it."""

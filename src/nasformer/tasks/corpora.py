@@ -105,17 +105,23 @@ def _direction(languages: Sequence[str], source: str | None, target: str | None,
     return source or others[0], target or others[0]
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file (plain, .gz or .xz), split at line feeds only; raises `RequestError` if it cannot."""
-    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
+def unpacked(path: Path) -> bytes:
+    """The content of a file, plain, .gz or .xz; raises `RequestError` where it cannot be read."""
+    unpack: Any = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
     try:
-        data = unpack(path.read_bytes())
+        data: bytes = unpack(path.read_bytes())
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise RequestError(
             f"expected a whole {path.suffix} file, got a damaged one: {path} ({error}); fetch it again"
         ) from None
     except OSError as error:
         raise RequestError(f"expected a readable file at {path}, got: {error.strerror}; check the path") from None
+    return data
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file (plain, .gz or .xz), split at line feeds only; raises `RequestError` if it cannot."""
+    data = unpacked(path)
     if not data.strip():
         raise RequestError(f"expected lines of text in {path}, got an empty file")
     try:

@@ -76,22 +76,24 @@ def save_pretrained(
 ) -> None:
     """Write the folder: `AutoModelForSeq2SeqLM.from_pretrained(folder)` and `AutoTokenizer` read it once this package's
     classes are known (`import nasformer.tasks.pretrained`, or `trust_remote_code=True`)."""
-    folder.mkdir(parents=True, exist_ok=True)
     model = NasformerForSeq2SeqLM.of(network)
-    model.config.architectures = ["NasformerForSeq2SeqLM"]
-    model.config.auto_map = {
-        "AutoConfig": "nasformer_auto.NasformerConfig",
-        "AutoModelForSeq2SeqLM": "nasformer_auto.NasformerForSeq2SeqLM",
-    }
-    model.generation_config = GenerationConfig(
-        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, decoder_start_token_id=BOS, do_sample=False, **decoding
-    )
-    model.save_pretrained(folder)
+    _save(model, "AutoModelForSeq2SeqLM", _LOADER, folder, bos_token_id=BOS, decoder_start_token_id=BOS, **decoding)
     source.save(folder / "tokenizer.json")
     target.save(folder / "target_tokenizer.json")
     tokenizer = NasformerTokenizer(str(folder / "tokenizer.json"), str(folder / "target_tokenizer.json"))
     tokenizer.save_pretrained(folder)
-    (folder / "nasformer_auto.py").write_text(_LOADER, encoding="utf-8")
+
+
+def _save(model: Any, auto: str, loader: str, folder: Path, **decoding: Any) -> None:
+    """Write a model with its configuration, its way of decoding, and the file by which transformers' class `auto` finds
+    ours."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    classes = {"AutoConfig": type(model.config).__name__, auto: type(model).__name__}
+    model.config.auto_map = {name: f"nasformer_auto.{ours}" for name, ours in classes.items()}
+    model.generation_config = GenerationConfig(pad_token_id=PAD, eos_token_id=EOS, do_sample=False, **decoding)
+    model.save_pretrained(folder)
+    (folder / "nasformer_auto.py").write_text(loader, encoding="utf-8")
 
 
 def load_pretrained(folder: Path) -> tuple[nn.Module, Vocabulary, Vocabulary]:
@@ -106,17 +108,8 @@ def save_language_model(
 ) -> None:
     """Write the folder: `AutoModelForCausalLM.from_pretrained(folder)` reads it once this package's classes are known;
     its tokenizer is one of transformers' own. Prompts of different lengths are padded on the left."""
-    folder.mkdir(parents=True, exist_ok=True)
     model = NasformerForCausalLM.of(network)
-    model.config.architectures = ["NasformerForCausalLM"]
-    model.config.auto_map = {
-        "AutoConfig": "nasformer_auto.NasformerLanguageConfig",
-        "AutoModelForCausalLM": "nasformer_auto.NasformerForCausalLM",
-    }
-    model.generation_config = GenerationConfig(
-        pad_token_id=PAD, bos_token_id=EOS, eos_token_id=EOS, do_sample=False, **decoding
-    )
-    model.save_pretrained(folder)
+    _save(model, "AutoModelForCausalLM", _LANGUAGE_LOADER, folder, bos_token_id=EOS, **decoding)
     pad, _, eos, unknown = SPECIALS
     PreTrainedTokenizerFast(
         tokenizer_object=vocabulary.tokenizer,
@@ -126,7 +119,6 @@ def save_language_model(
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
     vocabulary.save(folder / "tokenizer.json")  # as it is: transformers writes it in its own words
-    (folder / "nasformer_auto.py").write_text(_LANGUAGE_LOADER, encoding="utf-8")
 
 
 def load_language_model(folder: Path) -> tuple[nn.Module, Vocabulary]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nasformer.errors import RequestError
+from nasformer.tasks.corpora import unpacked
 
 SPLITS = ("train", "valid", "test")
 _NAMES = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
@@ -66,15 +63,7 @@ def read_text(path: Path | str, *, valid_part: float, test_part: float, max_byte
 
 def read_bytes(path: Path) -> bytes:
     """The content of a UTF-8 file (plain, .gz or .xz) without a byte-order mark; raises `RequestError` if it cannot."""
-    unpack: Any = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
-    try:
-        data: bytes = unpack(path.read_bytes())
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise RequestError(
-            f"expected a whole {path.suffix} file, got a damaged one: {path} ({error}); fetch it again"
-        ) from None
-    except OSError as error:
-        raise RequestError(f"expected a readable file at {path}, got: {error.strerror}; check the path") from None
+    data = unpacked(path)
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:

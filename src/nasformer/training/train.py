@@ -14,10 +14,7 @@ from nasformer.runs.stage import Stage
 from nasformer.supernets.adam import SliceAdam
 from nasformer.tasks.task import Task
 from nasformer.training.loss_window import LossWindow
-from nasformer.training.trainer import Trainer
-from nasformer.training.trainer import Training as Training
-from nasformer.training.trainer import borrow as borrow
-from nasformer.training.trainer import fabric as fabric
+from nasformer.training.trainer import Trainer, Training
 
 
 def train(
