@@ -149,7 +149,9 @@ def test_the_search_is_the_same_for_any_number_of_workers(staleness: int) -> Non
 
 
 ORPHANAGE = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process begun in the background ignores it
 sys.path.insert(0, sys.argv[1])
 if __name__ == "__main__":
     from test_workers import search
