@@ -139,7 +139,7 @@ def test_fine_tuning_goes_on_with_schedule_and_state(tiny_task: TranslationTask,
     model = fresh(tiny_task)
     adam = SliceAdam(borrow(model))
     settings = SETTINGS.but(updates=3, record_every=1)
-    train(model, tiny_task, settings, Stage(run, "tuned"), seed=1, updates_before=40, adam=adam)
+    train(model, tiny_task, settings, Stage(run, "tuned"), seed=1, updates_before=40, optimizer=adam)
     rates = [event["learning_rate"] for event in run.events("update")]
     assert rates == [pytest.approx(1e-2 * (3 / update) ** 0.5) for update in (41, 42, 43)]
     assert {float(count) for count in adam.updates.values()} == {3.0}

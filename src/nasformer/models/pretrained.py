@@ -1,8 +1,9 @@
-"""An encoder–decoder or a language model as `transformers` knows models, with `generate`, for evaluation and exported
-folders alike.
+"""An encoder–decoder or a language model, both with `generate`, or an image classifier as `transformers` knows models,
+for evaluation and exported folders alike.
 
-Importing this module registers the models with the Auto classes, so that `AutoModelForSeq2SeqLM` and
-`AutoModelForCausalLM` load from a folder (`from_pretrained`) what `nasformer` saved.
+Importing this module registers the models with the Auto classes, so that `AutoModelForSeq2SeqLM`,
+`AutoModelForCausalLM` and `AutoModelForImageClassification` load from a folder (`from_pretrained`) what `nasformer`
+saved.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSeq2SeqLM,
     GenerationMixin,
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import CausalLMOutputWithPast, ModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import (
+    CausalLMOutputWithPast,
+    ImageClassifierOutputWithNoAttention,
+    ModelOutput,
+    Seq2SeqLMOutput,
+)
 from transformers.utils import logging
 
 from nasformer.models.build import FAMILIES
+from nasformer.models.image_cell import ImageSettings
 from nasformer.models.network import SequenceToSequence
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.attention import Memory
@@ -63,6 +71,18 @@ class NasformerLanguageConfig(PretrainedConfig):
         self.vocab_size = (settings or {}).get("target_vocabulary")
         fixed: dict[str, Any] = {"tie_word_embeddings": False}
         super().__init__(**(fixed | {"pad_token_id": PAD, "bos_token_id": EOS, "eos_token_id": EOS} | others))
+
+
+class NasformerImageConfig(PretrainedConfig):
+    """The architecture and the settings of an image classifier, as plain data, and the names of its classes."""
+
+    model_type = "nasformer-images"
+
+    def __init__(self, architecture: dict | None = None, settings: dict | None = None, **others: Any) -> None:
+        self.architecture, self.settings = architecture, settings
+        if "id2label" not in others:
+            others["num_labels"] = (settings or {}).get("classes", 2)
+        super().__init__(**others)
 
 
 class LanguageNetwork(Protocol):
@@ -130,17 +150,17 @@ def _masked(tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
     return tokens if attention_mask is None else tokens.masked_fill(attention_mask == 0, PAD)
 
 
-class _Nasformer(PreTrainedModel, GenerationMixin):
-    """What both models share: the network inside, made by its family."""
+class _Nasformer(PreTrainedModel):
+    """What all models share: the network inside, made by its family from the settings that are its own."""
 
-    main_input_name = "input_ids"
     base_model_prefix = "network"
+    settings_type: Any = ModelSettings
 
     def __init__(self, config: Any, network: Any = None) -> None:
         super().__init__(config)
         if network is None:
             architecture = read_architecture(config.architecture)
-            network = FAMILIES[architecture.family].network(architecture, ModelSettings.read(config.settings))
+            network = FAMILIES[architecture.family].network(architecture, self.settings_type.read(config.settings))
         self.network: Any = network
         self.post_init()
 
@@ -153,6 +173,12 @@ class _Nasformer(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Weights are drawn by `nasformer.models.build` or loaded, never here."""
+
+
+class _Generating(_Nasformer, GenerationMixin):
+    """What the models that write text share."""
+
+    main_input_name = "input_ids"
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -167,7 +193,7 @@ class _Nasformer(PreTrainedModel, GenerationMixin):
         return past, 0 if past is None else past.length
 
 
-class NasformerForSeq2SeqLM(_Nasformer):
+class NasformerForSeq2SeqLM(_Generating):
     """A found (or any) encoder–decoder with `generate`, `save_pretrained` and `from_pretrained`."""
 
     config_class = NasformerConfig
@@ -226,7 +252,7 @@ class NasformerForSeq2SeqLM(_Nasformer):
         }
 
 
-class NasformerForCausalLM(_Nasformer):
+class NasformerForCausalLM(_Generating):
     """A found (or any) language model with `generate`, `save_pretrained` and `from_pretrained`."""
 
     config_class = NasformerLanguageConfig
@@ -268,6 +294,24 @@ class NasformerForCausalLM(_Nasformer):
         }
 
 
+class NasformerForImageClassification(_Nasformer):
+    """A found (or any) image classifier with `save_pretrained` and `from_pretrained`."""
+
+    config_class = NasformerImageConfig
+    main_input_name = "pixel_values"
+    settings_type = ImageSettings
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, **_: Any
+    ) -> ImageClassifierOutputWithNoAttention:
+        """pixel_values (batch, channels, height, width), normalised → logits (batch, classes); with labels (batch,)
+        also the loss. In training the auxiliary classifier, where there is one, is left out."""
+        found = self.network(pixel_values)
+        logits = found[0] if isinstance(found, tuple) else found
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
+
+
 @torch.no_grad()
 def beam_search(
     network: SequenceToSequence, source: Tensor, *, beams: int, length_penalty: float = 1.0, longest: int
@@ -298,3 +342,5 @@ AutoConfig.register("nasformer", NasformerConfig, exist_ok=True)
 AutoModelForSeq2SeqLM.register(NasformerConfig, NasformerForSeq2SeqLM, exist_ok=True)
 AutoConfig.register("nasformer-language", NasformerLanguageConfig, exist_ok=True)
 AutoModelForCausalLM.register(NasformerLanguageConfig, NasformerForCausalLM, exist_ok=True)
+AutoConfig.register("nasformer-images", NasformerImageConfig, exist_ok=True)
+AutoModelForImageClassification.register(NasformerImageConfig, NasformerForImageClassification, exist_ok=True)

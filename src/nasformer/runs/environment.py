@@ -14,7 +14,7 @@ import torch
 
 import nasformer
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "numpy")
+_PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "numpy", "pillow")
 
 
 def environment(seed: int, command: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nasformer.measures.language import bits_per_byte, perplexity
 from nasformer.measures.statistics import bootstrap_interval
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
+from nasformer.spaces.families import reads_images
 from nasformer.spaces.value import Count, Value
 from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.tasks.embedded_source import embedded_source
@@ -60,11 +61,16 @@ class Language(Value):
 
     @staticmethod
     def fits(architecture: Any) -> bool:
-        """Whether models of this architecture (or space) can do the task: they have no encoder."""
-        return not hasattr(architecture, "encoder")
+        """Whether models of this architecture (or space) can do the task: they read tokens, and have no encoder."""
+        return not hasattr(architecture, "encoder") and not reads_images(architecture)
 
     def check(self, architecture: Any) -> None:
         """Raises `RequestError` where the architecture (or space) does not fit."""
+        if reads_images(architecture):
+            raise RequestError(
+                f"the family {architecture.family} reads images: expected a decoder-only architecture, or "
+                f"task.kind=images"
+            )
         if not self.fits(architecture):
             raise RequestError(
                 f"a language model is a decoder alone; the family {architecture.family} has an encoder: expected a "

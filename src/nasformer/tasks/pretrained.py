@@ -1,17 +1,22 @@
-"""A model as a folder that `transformers` loads: weights, configuration, vocabularies, decoding.
+"""A model as a folder that `transformers` loads: weights, configuration, and vocabularies with the way of decoding, or
+how images are prepared.
 
 Importing this module registers models and tokenizers with the Auto classes.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Resampling
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
+from nasformer.errors import RequestError
 from nasformer.models.network import SequenceToSequence
 from nasformer.models.pretrained import (
     BOS,
@@ -19,6 +24,7 @@ from nasformer.models.pretrained import (
     LanguageNetwork,
     NasformerConfig,
     NasformerForCausalLM,
+    NasformerForImageClassification,
     NasformerForSeq2SeqLM,
 )
 from nasformer.models.transformer import PAD
@@ -29,10 +35,17 @@ _LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trus
 from nasformer.models.pretrained import NasformerConfig, NasformerForSeq2SeqLM  # noqa: F401
 from nasformer.tasks.pretrained import NasformerTokenizer  # noqa: F401
 '''
+_IMAGE_LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trust_remote_code=True`)."""
+
+from nasformer.models.pretrained import NasformerForImageClassification, NasformerImageConfig  # noqa: F401
+'''
 _LANGUAGE_LOADER = '''"""Lets transformers find nasformer's classes in this folder (`trust_remote_code=True`)."""
 
 from nasformer.models.pretrained import NasformerForCausalLM, NasformerLanguageConfig  # noqa: F401
 '''
+
+
+_PREPARATION = "preprocessor_config.json"
 
 
 class NasformerTokenizer(PreTrainedTokenizerFast):
@@ -77,21 +90,24 @@ def save_pretrained(
     """Write the folder: `AutoModelForSeq2SeqLM.from_pretrained(folder)` and `AutoTokenizer` read it once this package's
     classes are known (`import nasformer.tasks.pretrained`, or `trust_remote_code=True`)."""
     model = NasformerForSeq2SeqLM.of(network)
-    _save(model, "AutoModelForSeq2SeqLM", _LOADER, folder, bos_token_id=BOS, decoder_start_token_id=BOS, **decoding)
+    model.generation_config = _decoding(bos_token_id=BOS, decoder_start_token_id=BOS, **decoding)
+    _save(model, "AutoModelForSeq2SeqLM", _LOADER, folder)
     source.save(folder / "tokenizer.json")
     target.save(folder / "target_tokenizer.json")
     tokenizer = NasformerTokenizer(str(folder / "tokenizer.json"), str(folder / "target_tokenizer.json"))
     tokenizer.save_pretrained(folder)
 
 
-def _save(model: Any, auto: str, loader: str, folder: Path, **decoding: Any) -> None:
-    """Write a model with its configuration, its way of decoding, and the file by which transformers' class `auto` finds
-    ours."""
+def _decoding(**settings: Any) -> GenerationConfig:
+    return GenerationConfig(pad_token_id=PAD, eos_token_id=EOS, do_sample=False, **settings)
+
+
+def _save(model: Any, auto: str, loader: str, folder: Path) -> None:
+    """Write a model with its configuration, and the file by which transformers' class `auto` finds ours."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     classes = {"AutoConfig": type(model.config).__name__, auto: type(model).__name__}
     model.config.auto_map = {name: f"nasformer_auto.{ours}" for name, ours in classes.items()}
-    model.generation_config = GenerationConfig(pad_token_id=PAD, eos_token_id=EOS, do_sample=False, **decoding)
     model.save_pretrained(folder)
     (folder / "nasformer_auto.py").write_text(loader, encoding="utf-8")
 
@@ -109,7 +125,8 @@ def save_language_model(
     """Write the folder: `AutoModelForCausalLM.from_pretrained(folder)` reads it once this package's classes are known;
     its tokenizer is one of transformers' own. Prompts of different lengths are padded on the left."""
     model = NasformerForCausalLM.of(network)
-    _save(model, "AutoModelForCausalLM", _LANGUAGE_LOADER, folder, bos_token_id=EOS, **decoding)
+    model.generation_config = _decoding(bos_token_id=EOS, **decoding)
+    _save(model, "AutoModelForCausalLM", _LANGUAGE_LOADER, folder)
     pad, _, eos, unknown = SPECIALS
     PreTrainedTokenizerFast(
         tokenizer_object=vocabulary.tokenizer,
@@ -125,6 +142,47 @@ def load_language_model(folder: Path) -> tuple[nn.Module, Vocabulary]:
     """The network and the vocabulary of a folder that `save_language_model` wrote."""
     model = NasformerForCausalLM.from_pretrained(folder)
     return model.network.eval(), Vocabulary.read(folder / "tokenizer.json")
+
+
+Channels = tuple[float, ...]
+"""A number for each channel of an image."""
+
+
+def save_image_classifier(
+    network: Any, classes: Sequence[str], normalisation: tuple[Channels, Channels], folder: Path
+) -> None:
+    """Write the folder: `AutoModelForImageClassification.from_pretrained(folder)` reads it once this package's classes
+    are known, and `AutoImageProcessor` prepares images for it: brought to the size by averaging over areas, scaled to
+    0 to 1, `normalisation` (mean, deviation) applied."""
+    model = NasformerForImageClassification.of(network)
+    model.config.id2label = dict(enumerate(classes))
+    model.config.label2id = {name: number for number, name in enumerate(classes)}
+    _save(model, "AutoModelForImageClassification", _IMAGE_LOADER, folder)
+    size, (mean, deviation) = network.settings.size, normalisation
+    preparation = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": int(Resampling.BOX),
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(mean),
+        "image_std": list(deviation),
+    }
+    (folder / _PREPARATION).write_text(json.dumps(preparation, indent=2), encoding="utf-8")
+
+
+def load_image_classifier(folder: Path) -> tuple[Any, tuple[str, ...], tuple[Channels, Channels]]:
+    """The network, the classes and the normalisation of a folder that `save_image_classifier` wrote."""
+    model: Any = NasformerForImageClassification.from_pretrained(folder)
+    try:
+        preparation = json.loads((folder / _PREPARATION).read_text(encoding="utf-8"))
+        mean, deviation = (tuple(map(float, preparation[name])) for name in ("image_mean", "image_std"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"expected {_PREPARATION} with image_mean and image_std in {folder}: {error}") from None
+    names = model.config.id2label
+    return model.network.eval(), tuple(str(names[number]) for number in sorted(names)), (mean, deviation)
 
 
 AutoTokenizer.register(NasformerConfig, NasformerTokenizer, exist_ok=True)

@@ -13,8 +13,8 @@ class Scorecard:
 
     `quality` is what its task measures (`Task.quality`), as plain data: each task has other measures, and only the
     report, which knows them by name, reads them again. `core_parameters` leave out embeddings and output projection,
-    `flops` are of one pass over a sentence of 30 tokens, `updates` of all training (of the supernet too), `evaluations`
-    those of the search.
+    `flops` are of one pass over a sentence of 30 tokens or an image of 32×32 pixels, `updates` of all training (of the
+    supernet too), `evaluations` those of the search.
     """
 
     quality: Mapping[str, Any]

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
 
 
@@ -56,8 +55,8 @@ class Task(Protocol):
         """A SHA-256 of each split's data, by which a resumed run knows them."""
         ...
 
-    def model_settings(self, dropout: Dropout) -> ModelSettings:
-        """What a model for this task needs besides its architecture."""
+    def model_settings(self, dropout: Dropout) -> Any:
+        """What a model for this task needs besides its architecture: `ModelSettings`, or for images `ImageSettings`."""
         ...
 
     def stream(self, tokens: int, seed: int, part: tuple[float, float] = (0.0, 1.0)) -> Stream:

@@ -1,8 +1,8 @@
 """The only loop that trains a plain model.
 
-Update by update: a batch, the loss, Adam (`nasformer.training.trainer`). Stopped anywhere and started again it goes on
-from the last checkpoint as if nothing had happened, to the bit on a CPU: dropout is a function of the seed and the
-update, batches of the seed and the position in the stream.
+Update by update: a batch, the loss, the optimiser (`nasformer.training.trainer`). Stopped anywhere and started again it
+goes on from the last checkpoint as if nothing had happened, to the bit on a CPU: dropout is a function of the seed and
+the update, batches of the seed and the position in the stream.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from nasformer.runs.stage import Stage
-from nasformer.supernets.adam import SliceAdam
 from nasformer.tasks.task import Task
+from nasformer.training.batch_statistics import measure_statistics
 from nasformer.training.loss_window import LossWindow
-from nasformer.training.trainer import Trainer, Training
+from nasformer.training.randomness import derive
+from nasformer.training.trainer import Optimizer, Trainer, Training
 
 
 def train(
@@ -25,14 +26,15 @@ def train(
     *,
     seed: int,
     updates_before: int = 0,
-    adam: SliceAdam | None = None,
+    optimizer: Optimizer | None = None,
 ) -> nn.Module:
-    """Train `model` in place and return it with averaged weights.
+    """Train `model` in place and return it with averaged weights; where they are the mean of several snapshots, running
+    statistics of batch normalisation are measured for them, otherwise they are those of the last update.
 
-    `updates_before` continues a schedule (fine-tuning after a search), with the optimiser state in `adam`.
+    `updates_before` continues a schedule (fine-tuning after a search), with the optimiser state in `optimizer`.
     Raises `RunError` when the loss is no longer a number.
     """
-    trainer = Trainer(model, task, settings, seed, updates_before=updates_before, adam=adam)
+    trainer = Trainer(model, task, settings, seed, updates_before=updates_before, optimizer=optimizer)
     model = trainer.model
     average = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in trainer.weights.items()}
     taken, window = 0, LossWindow()
@@ -64,4 +66,6 @@ def train(
     with torch.no_grad():
         for name, weight in trainer.weights.items():
             weight.copy_(average[name])
+    if len(snapshots) > 1:
+        measure_statistics(model, task, settings.batch_tokens, derive(seed, "statistics"))
     return model.eval()

@@ -1,0 +1,185 @@
+"""Images as they lie on disk: every format read as Pillow and NumPy read it, every damage told clearly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_folders import cifar, class_folder, packed, pixels
+from PIL import Image
+
+from nasformer.errors import RequestError
+from nasformer.tasks.image_data import choose, decode
+from nasformer.tasks.image_files import Sources, digits, read_images
+
+LABELS = np.arange(12) % 2
+
+
+def decoded(sources: Sources, split: str, size: int | None = None) -> np.ndarray:
+    """The images of a split in the order of the file."""
+    source = sources.splits[split]
+    chosen = choose(Sources({"train": source, "valid": source, "test": source}, sources.classes), 1, **PARTS)["train"]
+    images = decode(chosen, size, None, None, split).images
+    return images[np.argsort(chosen.rows)]
+
+
+PARTS: dict[str, Any] = {"valid_part": 0.1, "test_part": 0.1}
+
+
+def test_packed_jpegs_are_what_pillow_reads(tmp_path: Path) -> None:
+    train = packed(tmp_path / "train.npz", pixels(12), LABELS)
+    test = packed(tmp_path / "test-even.npz", pixels(4, seed=2), LABELS[:4])
+    sources = read_images(tmp_path)
+    assert sources.classes == ("cat", "dog")
+    assert np.array_equal(decoded(sources, "train"), np.stack(train))
+    assert np.array_equal(decoded(sources, "test"), np.stack(test))
+    assert sources.splits["train"].labels.tolist() == LABELS.tolist()
+    assert "valid" not in sources.splits
+
+
+@pytest.mark.parametrize("hundred", [False, True])
+def test_cifars_binary_version(tmp_path: Path, hundred: bool) -> None:
+    images = pixels(12)
+    folder = tmp_path / ("cifar-100-binary" if hundred else "cifar-10-batches-bin")
+    folder.mkdir()
+    if hundred:
+        cifar(folder / "train.bin", images, 1 - LABELS, LABELS)
+        cifar(folder / "test.bin", images[:3], 1 - LABELS[:3], LABELS[:3])
+        (folder / "fine_label_names.txt").write_text("cat\ndog\n")
+    else:
+        cifar(folder / "data_batch_1.bin", images[:6], LABELS[:6])
+        cifar(folder / "data_batch_2.bin", images[6:], LABELS[6:])
+        cifar(folder / "test_batch.bin", images[:3], LABELS[:3])
+        (folder / "batches.meta.txt").write_text("cat\ndog\n\n")
+    for place in (tmp_path, folder):
+        sources = read_images(place)
+        assert sources.classes == ("cat", "dog")
+        assert np.array_equal(decoded(sources, "train"), images)
+        assert np.array_equal(decoded(sources, "test"), images[:3])
+        assert sources.splits["train"].labels.tolist() == LABELS.tolist()
+
+
+def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "batches.meta").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "harm").encode() + b"'\ntR.")
+    with pytest.raises(RequestError, match=r"a pickle, which may run anything.*expected the binary version"):
+        read_images(tmp_path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_folders_of_classes(tmp_path: Path) -> None:
+    images = [Image.fromarray(image) for image in pixels(12)]
+    class_folder(tmp_path / "train", {"dog": images[:4], "cat": images[4:6]})
+    class_folder(tmp_path / "val", {"cat": images[6:7], "dog": []})
+    class_folder(tmp_path / "test", {"dog": images[7:9]})
+    sources = read_images(tmp_path)
+    assert sources.classes == ("cat", "dog")
+    assert sources.splits["train"].labels.tolist() == [0, 0, 1, 1, 1, 1]
+    assert np.array_equal(decoded(sources, "train"), pixels(12)[[4, 5, 0, 1, 2, 3]])
+    assert sources.splits["valid"].labels.tolist() == [0]
+    assert sources.splits["test"].labels.tolist() == [1, 1]
+    assert list(read_images(tmp_path / "train").splits) == ["train"]
+
+
+def test_a_split_that_is_missing_is_cut_off_train(tmp_path: Path) -> None:
+    images = [Image.fromarray(image) for image in pixels(20, size=8)]
+    class_folder(tmp_path, {"a": images[:10], "b": images[10:]})
+    splits = choose(read_images(tmp_path), 1, valid_part=0.2, test_part=0.1)
+    rows = [splits[split].rows.tolist() for split in ("train", "valid", "test")]
+    assert [len(part) for part in rows] == [14, 4, 2]
+    assert sorted(row for part in rows for row in part) == list(range(20))
+    others = choose(read_images(tmp_path), 2, valid_part=0.2, test_part=0.1)
+    assert others["test"].rows.tolist() != splits["test"].rows.tolist()
+    with pytest.raises(RequestError, match=r"the test split has no images.*task\.test_part"):
+        choose(read_images(tmp_path), 1, valid_part=0.2, test_part=0.01)
+
+
+def test_images_are_cut_square_and_averaged(tmp_path: Path) -> None:
+    array = np.zeros((4, 6, 3), np.uint8)
+    array[:2, 1:3], array[2:, 3:5, 1] = (40, 80, 120), 200  # the middle 4×4
+    array[:, 0], array[:, 5] = 255, 255  # cut off
+    array[0, 1] = (44, 84, 124)
+    class_folder(tmp_path, {"a": [Image.fromarray(array)] * 5, "b": [Image.fromarray(array.transpose(1, 0, 2))] * 5})
+    sources = read_images(tmp_path)
+    with pytest.raises(RequestError, match=r"square images of one size.*4×6, 6×4; set task\.size"):
+        decoded(sources, "train")
+    expected = np.zeros((2, 2, 3), np.uint8)
+    expected[0, 0], expected[1, 1, 1] = (41, 81, 121), 200
+    found = decoded(sources, "train", size=2)
+    assert np.array_equal(found[0], expected)
+    assert np.array_equal(found[9], expected.transpose(1, 0, 2))
+
+
+def test_grey_images_stay_grey_where_all_are(tmp_path: Path) -> None:
+    grey = [Image.fromarray(image[..., 0]) for image in pixels(6, size=8)]
+    class_folder(tmp_path / "grey", {"a": grey[:3], "b": grey[3:]})
+    assert np.array_equal(decoded(read_images(tmp_path / "grey"), "train")[..., 0], pixels(6, size=8)[..., 0])
+    class_folder(tmp_path / "mixed", {"a": grey[:3], "b": [grey[3].convert("RGBA"), grey[4].convert("P")]})
+    found = decoded(read_images(tmp_path / "mixed"), "train")
+    assert found.shape == (5, 8, 8, 3)
+    assert np.array_equal(found[3, ..., 2], pixels(6, size=8)[3, ..., 0])
+
+
+def test_digits() -> None:
+    sources = digits()
+    found = decoded(sources, "train")
+    assert found.shape == (1797, 8, 8, 1)
+    assert (found.min(), found.max()) == (0, 255)
+    assert np.bincount(sources.splits["train"].labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    images = [Image.fromarray(image) for image in pixels(6)]
+    class_folder(tmp_path / "folders", {"a": images[:3], "b": images[3:]})
+    broken = tmp_path / "folders" / "b" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(RequestError, match=r"a damaged one: .*b/1\.png \(image 4 of"):
+        decoded(read_images(tmp_path / "folders"), "train")
+    packed(tmp_path / "train.npz", pixels(6), LABELS[:6])
+    with np.load(tmp_path / "train.npz") as file:
+        arrays = dict(file)
+    start = arrays["offset"][2]
+    arrays["jpeg"] = arrays["jpeg"].copy()
+    arrays["jpeg"][start : start + 4] = 0
+    np.savez(tmp_path / "train.npz", **arrays)
+    with pytest.raises(RequestError, match=r"train\.npz, image 2: cannot identify"):
+        decoded(read_images(tmp_path), "train")
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    def refused(match: str, place: Path = tmp_path) -> None:
+        with pytest.raises(RequestError, match=match):
+            read_images(place)
+
+    refused(r"expected a folder of images with train\.npz.*there is no folder", tmp_path / "nothing")
+    refused("got 0 folders of classes in")
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    refused(r"expected images \(\.png.*got none")
+    Image.new("L", (8, 8)).save(tmp_path / "train" / "a" / "1.PNG")
+    refused("of every class in .*got none of b")
+    Image.new("L", (8, 8)).save(tmp_path / "train" / "b" / "1.png")
+    (tmp_path / "test" / "c").mkdir(parents=True)
+    refused("the class 'c' is not among those to train on: a, b")
+    packed(tmp_path / "train.npz", pixels(4), LABELS[:4] + 1)
+    refused("expected labels from 0 to 1, got 2 for image 1")
+    packed(tmp_path / "train.npz", pixels(4), LABELS[:4], offset=np.array([0, 5, 3, 9, 12]))
+    refused("expected 5 ascending offsets from 0 to")
+    np.savez(tmp_path / "train.npz", jpeg=np.zeros(3, np.uint8))
+    refused("with the arrays jpeg, offset, label and classes.*offset")
+    np.savez(tmp_path / "train.npz", jpeg=np.array([{"any": "object"}]), offset=1, label=1, classes=1)
+    refused("expected an .npz with the arrays")
+    (tmp_path / "train.npz").write_bytes(b"no zip")
+    refused("expected an .npz with the arrays")
+    cifar(tmp_path / "train.bin", pixels(2), LABELS[:2])
+    (tmp_path / "fine_label_names.txt").write_text("cat dog")
+    refused("expected whole records of 3,074 bytes, got 6,146 bytes")
+    cifar(tmp_path / "train.bin", pixels(2), LABELS[:2], LABELS[:2] + 1)
+    refused("train.bin: expected labels from 0 to 1, got 2 for image 1")
+    cifar(tmp_path / "train.bin", pixels(2), LABELS[:2], LABELS[:2])
+    refused("expected a readable file at .*test.bin: No such file")
+    (tmp_path / "fine_label_names.txt").unlink()
+    refused("expected the names of the classes in .*fine_label_names.txt")
