@@ -15,9 +15,12 @@ from nasformer.models.network import SequenceToSequence
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.operator import reorder
+from nasformer.spaces.cell import Cell, Edge, Node
 from nasformer.spaces.named import dartsformer, node_operators, shrinknas
 from nasformer.spaces.reversible import ReversibleDecoderOnly, ReversibleLayer, ReversibleStack
-from nasformer.spaces.space import Space
+from nasformer.spaces.sequence_cell import CellDecoderOnly
+from nasformer.spaces.sequence_spaces import OPERATORS, t0, t1
+from nasformer.spaces.space import Answer, Choice, Space
 from nasformer.spaces.transformer import (
     Attention,
     Decoder,
@@ -41,7 +44,12 @@ REVERSIBLE = {
 
 def _members(space: Space) -> list[Any]:
     random = Random(2)
-    ends = [space.close(lambda choice, end=end: range(len(choice.options))[end]) for end in (0, -1)]
+
+    def end(choice: Choice, last: bool) -> Answer:
+        first = len(choice.options) - choice.count if last else 0
+        return first if choice.count == 1 else tuple(range(first, first + choice.count))
+
+    ends = [space.close(lambda choice, last=last: end(choice, last)) for last in (False, True)]
     return ends + [space.sample(random) for _ in range(5)]
 
 
@@ -50,6 +58,8 @@ MEMBERS = [
     *_members(Space(SPACE.template.but(norm="pre"))),
     *_members(REVERSIBLE[2]),
     *_members(Space(REVERSIBLE[3].template.but(pooling="mean", final_norm=False))),
+    *_members(t0(dim=16, encoder=True)),
+    *_members(t1(dim=16, encoder=True, output="mean", residual=True)),
 ]
 
 
@@ -135,9 +145,18 @@ def _reversible_language_model() -> ReversibleDecoderOnly:
     return ReversibleDecoderOnly(embedding_dim=8, decoder=ReversibleStack(dim=24, layers=layers, repeats=2))
 
 
+def _cell_language_model() -> CellDecoderOnly:
+    """Every operator of T0 in one cell."""
+    operators = iter((*OPERATORS, *OPERATORS[1:5]))
+    nodes = [Node(edges=tuple(Edge(source=s, operator=next(operators)) for s in range(2 + n))) for n in range(4)]
+    return CellDecoderOnly(dim=16, blocks=2, cell=Cell(nodes=tuple(nodes)))
+
+
 def _language_model(norm: Any) -> Any:
     if norm == "reversible":
         return randomised(build(_reversible_language_model(), SETTINGS, seed=1))
+    if norm == "cell":
+        return randomised(build(_cell_language_model(), SETTINGS, seed=1))
     mixers = [
         Attention(heads=2),
         LightConvolution(heads=2, kernel=5),
@@ -150,7 +169,7 @@ def _language_model(norm: Any) -> Any:
     return randomised(build(architecture, SETTINGS, seed=1))
 
 
-@pytest.mark.parametrize("norm", ["pre", "post", "reversible"])
+@pytest.mark.parametrize("norm", ["pre", "post", "reversible", "cell"])
 def test_a_language_model_is_causal(norm: str) -> None:
     model, text = _language_model(norm), tokens(2, 9, 25)
     plain = model(text)
@@ -161,7 +180,7 @@ def test_a_language_model_is_causal(norm: str) -> None:
     assert not close(model(changed)[:, 5], plain[:, 5])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post", "reversible"])
+@pytest.mark.parametrize("norm", ["pre", "post", "reversible", "cell"])
 def test_a_language_model_decodes_step_by_step(norm: str) -> None:
     model, text = _language_model(norm), tokens(3, 9, 25)
     text[0, :4] = PAD
@@ -172,7 +191,7 @@ def test_a_language_model_decodes_step_by_step(norm: str) -> None:
         assert close(torch.cat(parts, dim=1)[real], whole[real])
 
 
-@pytest.mark.parametrize("norm", ["pre", "reversible"])
+@pytest.mark.parametrize("norm", ["pre", "reversible", "cell"])
 def test_beams_of_a_language_model_change_places(norm: str) -> None:
     model, text = _language_model(norm), tokens(3, 7, 25)
     cache: dict[str, Any] = {}
@@ -183,7 +202,7 @@ def test_beams_of_a_language_model_change_places(norm: str) -> None:
     assert close(model.decode(text[:, 4:], cache), model.decode(moved)[:, 4:])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post", "reversible"])
+@pytest.mark.parametrize("norm", ["pre", "post", "reversible", "cell"])
 def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
     model, text = _language_model(norm), tokens(2, 6, 25)
     plain = model(text)
@@ -191,9 +210,18 @@ def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
         assert close(model(F.pad(text, (left, right), value=PAD))[:, left : left + 6], plain)
 
 
+@pytest.mark.parametrize("architecture", _members(t0(dim=16)), ids=range(7))
+def test_one_step_lowers_the_loss_of_a_language_model_of_cells(architecture: Any) -> None:
+    _lower(build(architecture, SETTINGS, seed=1).train())
+
+
 def test_one_step_lowers_the_loss_of_a_reversible_language_model() -> None:
     model: Any = build(_reversible_language_model(), SETTINGS, seed=1).train()
     model.backward = "rebuilt"
+    _lower(model)
+
+
+def _lower(model: Any) -> None:
     text = tokens(4, 9, 25)
 
     def loss() -> Tensor:
@@ -202,5 +230,6 @@ def test_one_step_lowers_the_loss_of_a_reversible_language_model() -> None:
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     before = loss()
     before.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
     adam.step()
     assert float(loss().detach()) < float(before.detach())

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from operator_law import Case, OperatorLaw, random_input, randomised, same
+from operator_law import DIM, Case, OperatorLaw, random_input, randomised, same
 from torch import Tensor, nn
 
 from nasformer.operators import catalogue
 from nasformer.operators.attention import Memory
 from nasformer.operators.catalogue import MIXERS, Dropout
 from nasformer.operators.feedforward import ACTIVATIONS
+from nasformer.spaces.cell import AveragePool, DepthwiseConvolution, Fourier, LocalAttention, Skip
 from nasformer.spaces.transformer import (
     Attention,
     Convolution,
@@ -41,6 +42,8 @@ def _mixers() -> dict[str, Any]:
         values[f"long-short-dynamic{end}"] = {"value": LongShort, "filter": "dynamic"} | more
     values["attention-width"] = {"value": Attention, "width": 24}
     values["convolution"] = {"value": Convolution, "kernel": KERNEL}
+    values["local-attention"] = {"value": LocalAttention, "window": 5}
+    values["depthwise-convolution"] = {"value": DepthwiseConvolution, "kernel": KERNEL}
     return values
 
 
@@ -64,6 +67,29 @@ class TestMixers(OperatorLaw):
             return operator(x, padding, cache)
 
         return Case(build, call, causal=causal, stepwise=causal, lengths=(1, 3, 11))
+
+
+class TestMixersWithoutWeights(OperatorLaw):
+    """The operators that mix time by fixed numbers, causal and not."""
+
+    @pytest.fixture(params=[(value, causal) for value in (AveragePool(), Fourier()) for causal in (False, True)],
+                    ids=lambda param: f"{param[0].label}-{param[1]}")  # fmt: skip
+    def case(self, request: pytest.FixtureRequest) -> Case:
+        value, causal = request.param
+
+        def build(dim: int, heads: int) -> nn.Module:
+            return catalogue.mixer(value, dim, causal=causal, dropout=NONE)
+
+        return Case(build, lambda operator, *inputs: operator(*inputs), causal=causal, stepwise=causal)
+
+    def test_weights_start_from_the_generator_alone(self, case: Case) -> None:
+        assert not list(case.build(DIM, 4).parameters())
+
+    def test_a_gradient_reaches_every_parameter(self, case: Case, operator: nn.Module) -> None:
+        x = random_input(9).requires_grad_()
+        (case.call(operator, x, None, None) * random_input(9, seed=2)).sum().backward()
+        assert x.grad is not None
+        assert x.grad.abs().sum((0, 2)).min() > 0
 
 
 class TestFeedForward(OperatorLaw):
@@ -91,7 +117,9 @@ class TestGatedLinear(OperatorLaw):
         return Case(build, lambda operator, x, padding, cache: operator(x, padding, cache), causal=True, stepwise=True)
 
 
-@pytest.mark.parametrize(("value", "factor"), [(Zero(), 0), (Identity(), 1)], ids=["zero", "identity"])
+@pytest.mark.parametrize(
+    ("value", "factor"), [(Zero(), 0), (Identity(), 1), (Skip(), 1)], ids=["zero", "identity", "skip"]
+)
 def test_operators_without_weights(value: Any, factor: int) -> None:
     operator = catalogue.mixer(value, 16, causal=True, dropout=NONE)
     x = random_input(4)
@@ -128,6 +156,7 @@ class TestCrossAttention(OperatorLaw):
 
 def test_every_operator_of_the_catalogue_is_under_the_law() -> None:
     elsewhere = {"gated_linear", "feed_forward", "zero", "identity"}  # the other laws of this file
+    elsewhere |= {"skip", "average_pool", "fourier", "noise"}  # noise: tests/operators/test_time_mixing.py
     assert {fields["value"].model_fields["kind"].default for fields in MIXER_VALUES.values()} == set(MIXERS) - elsewhere
 
 
@@ -167,5 +196,6 @@ def test_dropout_reaches_weights_and_taps() -> None:
         x = random_input(9)
         assert torch.equal(operator(x), operator(x)), name
         operator.train()
-        drops = fields["value"] is not Convolution  # a full convolution has neither attention weights nor taps to drop
+        # Of these neither attention weights nor softmaxed taps are there to drop.
+        drops = fields["value"] not in (Convolution, DepthwiseConvolution)
         assert torch.equal(operator(x), operator(x)) is not drops, name

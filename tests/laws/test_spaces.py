@@ -92,7 +92,7 @@ class TestNamed(SpaceLaw):
 
     @pytest.fixture(
         params=["shrinknas", "shrinknas-small", "hat", "sizes-only-small", "dartsformer", "dartsformer-small",
-                "darts-transformer-small"]
+                "darts-transformer-small", "t0", "t1", "s1", "s3", "nasbench201-two-inputs", "nasbench-macro"]
     )  # fmt: skip
     def space(self, request: pytest.FixtureRequest) -> Space:
         return SPACES[request.param]()

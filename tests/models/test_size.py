@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from nasformer.models.build import build, outline
+from nasformer.models.image_cell import ImageSettings
 from nasformer.models.size import core_flops, core_parameters, published_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings, Part
+from nasformer.spaces.families import reads_images
 from nasformer.spaces.named import (
     ARCHITECTURES,
     OPERATORS,
@@ -143,5 +145,6 @@ def test_an_operator_is_sized_to_a_target() -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_known_architecture_has_an_outline(name: str) -> None:
     architecture = ARCHITECTURES[name]()
-    count = sum(parameter.numel() for parameter in outline(architecture, SETTINGS).parameters())
-    assert count == total_parameters(architecture, SETTINGS)
+    settings = ImageSettings(classes=10) if reads_images(architecture) else SETTINGS
+    count = sum(parameter.numel() for parameter in outline(architecture, settings).parameters())
+    assert count == total_parameters(architecture, settings)

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nasformer.operators.operator import Cache
 from nasformer.spaces.cell import Cell, Edge
 
 
@@ -62,15 +63,27 @@ class Nodes(nn.Module):
 
     def __init__(self, wiring: Wiring) -> None:
         super().__init__()
+        for number in range(len(wiring)):
+            self.add_module(str(number), nn.ModuleDict())
+        self.wire(wiring)
+
+    def wire(self, wiring: Wiring) -> None:
+        """Put these edges, for as many nodes, in place of those there are."""
         self.sources = [[source for source, _ in node] for node in wiring]
         for number, node in enumerate(wiring):
-            self.add_module(str(number), nn.ModuleDict({f"from_{source}": module for source, module in node}))
+            edges: Any = getattr(self, str(number))
+            edges.clear()
+            edges.update({f"from_{source}": module for source, module in node})
 
-    def forward(self, inputs: Sequence[Tensor], *context: Any) -> list[Tensor]:
-        """The cell's inputs → the outputs of its nodes; `context` goes to every edge."""
+    def forward(self, inputs: Sequence[Tensor], *context: Any, cache: Cache | None = None) -> list[Tensor]:
+        """The cell's inputs → the outputs of its nodes; `context` goes to every edge, and behind it, where there is a
+        cache, a part of the cache that is the edge's own."""
         states = list(inputs)
         for number, sources in enumerate(self.sources):
             edges: Any = getattr(self, str(number))
-            brought = [edges[f"from_{source}"](states[source], *context) for source in sources]
+            brought = []
+            for name, source in ((f"from_{source}", source) for source in sources):
+                own = () if cache is None else (cache.setdefault(f"{number}.{name}", {}),)
+                brought.append(edges[name](states[source], *context, *own))
             states.append(sum(brought[1:], brought[0]))
         return states[len(inputs) :]

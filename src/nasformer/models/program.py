@@ -40,7 +40,6 @@ class ProgramPart:
     """One block of a program's network (as `nasformer.models.transformer.Part` is one sub-layer)."""
 
     program: Program
-    memory_dim: int = 0
 
     @property
     def dim(self) -> int:
@@ -50,6 +49,10 @@ class ProgramPart:
     def build(self, settings: ModelSettings) -> nn.Module:
         """The block, on the current default device, weights not yet drawn."""
         return ProgramBlock(_resolved(self.program), self.program.length)
+
+    def example(self, time: int, source: int) -> tuple[Tensor, ...]:
+        """What it reads of one sequence of `time` tokens, on the meta device."""
+        return (torch.empty(1, time, self.dim, device="meta"),)
 
 
 def parts(program: Program) -> Iterator[tuple[str, int, ProgramPart]]:

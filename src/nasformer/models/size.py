@@ -7,17 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasformer.models.build import FAMILIES
-from nasformer.models.transformer import ModelSettings, Part
-from nasformer.operators.attention import Memory
+from nasformer.models.build import FAMILIES, Settings
+from nasformer.models.transformer import ModelSettings
 
 _SETTINGS = ModelSettings(target_vocabulary=1)
+
+
+class Part(Protocol):
+    """One layer of a network, as it is counted: hashable, so that equal ones are counted once."""
+
+    def __hash__(self) -> int: ...
+
+    def build(self, settings: Any) -> nn.Module:
+        """The layer, on the current default device, weights not yet drawn."""
+        ...
+
+    def example(self, time: int, source: int) -> tuple[Any, ...]:
+        """What it reads of one sequence of `time` (and `source`) tokens, or of one image, on the meta device."""
+        ...
 
 
 def _outline(part: Part) -> nn.Module:
@@ -27,35 +40,35 @@ def _outline(part: Part) -> nn.Module:
 
 @lru_cache(maxsize=65536)
 def part_parameters(part: Part) -> int:
-    """Parameters of one sub-layer, its norm included."""
+    """Parameters of one layer, its norm included."""
     return sum(parameter.numel() for parameter in _outline(part).parameters())
 
 
 @lru_cache(maxsize=65536)
 def part_flops(part: Part, time: int, source: int) -> int:
-    """Floating-point operations of one sub-layer over one sequence of `time` (and `source`) tokens."""
-    sublayer = _outline(part).eval()
-    x = torch.empty(1, time, part.dim, device="meta")
-    context = (Memory([torch.empty(1, source, part.memory_dim, device="meta")] * 3, None),) if part.memory_dim else ()
+    """Floating-point operations of one layer over one sequence of `time` (and `source`) tokens, or over one image."""
+    layer = _outline(part).eval()
+    example = part.example(time, source)
     with FlopCounterMode(display=False) as counter:
-        sublayer(x, *context)
+        layer(*example)
     return counter.get_total_flops()
 
 
 def parts(architecture: Any) -> Iterator[tuple[str, int, Part]]:
-    """Every sub-layer of an architecture of any family: stack name, layer index, part."""
+    """Every layer of an architecture of any family: stack name, layer index, part."""
     return FAMILIES[architecture.family].parts(architecture)
 
 
 def core_parameters(architecture: Any) -> int:
     """Parameters without embeddings and output projection (HAT's convention); maps between the width of an embedding
-    and that of a stack count."""
+    and that of a stack count. Of a network for images: all but the classifiers, for three input channels."""
     frame = FAMILIES[architecture.family].frame_parameters(architecture)
     return frame + sum(part_parameters(part) for _, _, part in parts(architecture))
 
 
-def total_parameters(architecture: Any, settings: ModelSettings) -> int:
-    """All parameters of the network, embeddings and output projection included."""
+def total_parameters(architecture: Any, settings: Settings) -> int:
+    """All parameters of the network, embeddings and output projection included; an auxiliary head is not (as DARTS
+    counts), and norms are counted with weights even where `searching` leaves them out."""
     return core_parameters(architecture) + FAMILIES[architecture.family].table_parameters(architecture, settings)
 
 
@@ -66,7 +79,8 @@ def published_parameters(architecture: Any, target_vocabulary: int) -> int:
 
 
 def core_flops(architecture: Any, source: int = 30, target: int = 30) -> int:
-    """Floating-point operations of one forward pass over one sentence of these lengths, without the output projection.
+    """Floating-point operations of one forward pass over one sentence of these lengths, or over one image of 32×32
+    pixels, without the output projection.
 
     As `torch.utils.flop_counter` counts them: two for each multiply-add of a matrix product or convolution.
     """

@@ -7,7 +7,7 @@ building the same parts on the meta device (`nasformer.models.size`), so what is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from nasformer.operators.dropout import dropout
 from nasformer.operators.normalization import LayerNorm, Sublayer
 from nasformer.operators.operator import Cache
 from nasformer.operators.positions import position_table, positions
-from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder, Positive
+from nasformer.spaces.transformer import Decoder, DecoderOnly, Encoder, EncoderDecoder, Positive
 from nasformer.spaces.value import Value
 
 PAD = 0
@@ -71,6 +71,12 @@ class Part:
             return operator
         return Sublayer(operator, self.dim, norm=self.norm, residual=settings.residual_dropout(self.dim))
 
+    def example(self, time: int, source: int) -> tuple[Any, ...]:
+        """What it reads of one sequence of `time` (and `source`) tokens, on the meta device."""
+        x = torch.empty(1, time, self.dim, device="meta")
+        memory = torch.empty(1, source, self.memory_dim, device="meta")
+        return (x, Memory([memory] * 3, None)) if self.memory_dim else (x,)
+
 
 def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int, Part]]:
     """Every sub-layer in the order of the computation: stack name, layer index, part."""
@@ -79,12 +85,18 @@ def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int
     if isinstance(architecture, EncoderDecoder):
         stacks.insert(0, ("encoder", architecture.encoder))
     for name, stack in stacks:
-        for index, layer in enumerate(stack.layers):
-            for role in ("mixer", "cross", "feed_forward"):
-                value = getattr(layer, role, None)
-                if value is not None:
-                    memory = memory_dim if role == "cross" else 0
-                    yield name, index, Part(role, value, stack.dim, memory, name == "decoder", architecture.norm)
+        yield from stack_parts(name, stack, memory_dim, architecture.norm)
+
+
+def stack_parts(
+    name: str, stack: Encoder | Decoder, memory_dim: int, norm: Literal["post", "pre"]
+) -> Iterator[tuple[str, int, Part]]:
+    """The sub-layers of one stack; a decoder's is causal, and attends to a memory of `memory_dim` channels."""
+    for index, layer in enumerate(stack.layers):
+        for role in ("mixer", "cross", "feed_forward"):
+            value = getattr(layer, role, None)
+            if value is not None:
+                yield name, index, Part(role, value, stack.dim, memory_dim * (role == "cross"), name == "decoder", norm)
 
 
 def frame_parameters(architecture: EncoderDecoder | DecoderOnly) -> int:
@@ -146,14 +158,14 @@ def add_positions(x: Tensor, padding: Tensor | None, offset: Tensor | int, width
 class Stack(nn.Module):
     """The layers of one side, with a final norm when norms come first."""
 
-    def __init__(self, name: str, architecture: EncoderDecoder | DecoderOnly, make: MakePart) -> None:
+    def __init__(self, name: str, parts: Iterable[tuple[str, int, Part]], make: MakePart) -> None:
         super().__init__()
+        own = [(index, part) for stack, index, part in parts if stack == name]
         layers: dict[int, nn.ModuleDict] = {}
-        for stack, index, part in parts(architecture):
-            if stack == name:
-                layers.setdefault(index, nn.ModuleDict())[part.role] = make(stack, index, part)
+        for index, part in own:
+            layers.setdefault(index, nn.ModuleDict())[part.role] = make(name, index, part)
         self.layers = nn.ModuleList(layers.values())
-        self.norm = LayerNorm(getattr(architecture, name).dim) if architecture.norm == "pre" else None
+        self.norm = LayerNorm(own[0][1].dim) if own[0][1].norm == "pre" else None
 
     def each(self) -> Iterator[Any]:
         """The layers in order; each is a dict of its sub-layers by role."""
@@ -180,8 +192,8 @@ def count_seen(tokens: Tensor, padding: Tensor | None, cache: Cache | None) -> T
     return before
 
 
-class _Decoding(nn.Module):
-    """What both families share: a causal stack over target tokens, and the map to the vocabulary."""
+class Decoding(nn.Module):
+    """The part that networks share: a causal stack over target tokens, and the map to the vocabulary."""
 
     embedding: Embedding
     decoder: Stack
@@ -216,7 +228,7 @@ class Output(nn.Module):
         return F.linear(hidden, self.weight)
 
 
-class EncoderDecoderModel(_Decoding):
+class EncoderDecoderModel(Decoding):
     """A sequence-to-sequence network: source and target tokens → logits of the next target token."""
 
     def __init__(self, architecture: EncoderDecoder, settings: ModelSettings, make: MakePart | None = None) -> None:
@@ -225,10 +237,10 @@ class EncoderDecoderModel(_Decoding):
         self.architecture, self.settings = architecture, settings
         source, target = architecture.encoder.dim, architecture.decoder.dim
         assert settings.source_vocabulary is not None, "an encoder needs a source vocabulary"
-        self.source_embedding = _embedding(settings.source_vocabulary, source, settings)
-        self.encoder = Stack("encoder", architecture, make)
-        self.embedding = _embedding(settings.target_vocabulary, target, settings)
-        self.decoder = Stack("decoder", architecture, make)
+        self.source_embedding = embedding(settings.source_vocabulary, source, settings)
+        self.encoder = Stack("encoder", parts(architecture), make)
+        self.embedding = embedding(settings.target_vocabulary, target, settings)
+        self.decoder = Stack("decoder", parts(architecture), make)
         self.output = Output(settings.target_vocabulary, target)
 
     def encode(self, source: Tensor) -> Memory:
@@ -250,15 +262,15 @@ class EncoderDecoderModel(_Decoding):
         return self.output(self.decode(target, self.encode(source)))
 
 
-class DecoderOnlyModel(_Decoding):
+class DecoderOnlyModel(Decoding):
     """A language model: tokens → logits of the next token."""
 
     def __init__(self, architecture: DecoderOnly, settings: ModelSettings, make: MakePart | None = None) -> None:
         super().__init__()
         make = make or (lambda stack, index, part: part.build(settings))
         self.architecture, self.settings = architecture, settings
-        self.embedding = _embedding(settings.target_vocabulary, architecture.decoder.dim, settings)
-        self.decoder = Stack("decoder", architecture, make)
+        self.embedding = embedding(settings.target_vocabulary, architecture.decoder.dim, settings)
+        self.decoder = Stack("decoder", parts(architecture), make)
         self.output = Output(settings.target_vocabulary, architecture.decoder.dim)
 
     def decode(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
@@ -270,5 +282,6 @@ class DecoderOnlyModel(_Decoding):
         return self.output(self.decode(tokens))
 
 
-def _embedding(vocabulary: int, dim: int, settings: ModelSettings) -> Embedding:
+def embedding(vocabulary: int, dim: int, settings: ModelSettings) -> Embedding:
+    """The embedding of a stack of this dim."""
     return Embedding(vocabulary, dim, settings.position_width or dim, settings.residual_dropout(dim))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,24 @@ from nasformer.operators.operator import Cache, Linear
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, *, causal: bool = False, dropout: float = 0.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    hidden: Tensor | None,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Scaled dot-product attention.
 
     query is (batch, heads, target, width), key and value are (batch, heads, source, width), `hidden` is
-    (batch, source), true where a key must not be seen. With `causal` the last query is aligned with the last key. The
+    (batch, source), true where a key must not be seen. With `causal` or `window` the last query is aligned with the
+    last key; a window is how many keys a query sees at most, its own and those around it, or (causal) before it. The
     fused kernel runs where it is fastest: on a GPU, and on a CPU without dropout (`benchmarks/attention_forms.py`); the
     three plain steps run otherwise, and on the meta device, where they are what is counted.
     """
-    mask = _mask(query, key, hidden, causal)
+    mask = _mask(query, key, hidden, causal, window)
     if query.device.type == "cuda" or (query.device.type == "cpu" and dropout == 0.0):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
@@ -32,15 +41,18 @@ def attend(
     return drop(weights.to(value.dtype), dropout, training=dropout > 0) @ value
 
 
-def _mask(query: Tensor, key: Tensor, hidden: Tensor | None, causal: bool) -> Tensor | None:
+def _mask(query: Tensor, key: Tensor, hidden: Tensor | None, causal: bool, window: int | None) -> Tensor | None:
     """What is added to the scores, finite so that a row without any key to see gives numbers: (…, target, source)."""
     target, source = query.shape[-2], key.shape[-2]
-    if causal and target > 1:
-        future = torch.ones(target, source, dtype=torch.bool, device=query.device).triu(source - target + 1)
-        hide = future if hidden is None else future | hidden[:, None, None, :]
-    elif hidden is not None:
-        hide = hidden[:, None, None, :]
-    else:
+    hide = None if hidden is None else hidden[:, None, None, :]
+    everywhere = torch.ones(target, source, dtype=torch.bool, device=query.device)
+    if (causal and target > 1) or (window is not None and not causal):
+        ahead = everywhere.triu(source - target + 1 + (0 if causal or window is None else window // 2))
+        hide = ahead if hide is None else ahead | hide
+    if window is not None:
+        behind = everywhere.tril(source - target - (window if causal else window // 2 + 1))
+        hide = behind if hide is None else behind | hide
+    if hide is None:
         return None
     lowest = -1e4 if query.dtype == torch.float16 else -1e9
     return torch.zeros(hide.shape, dtype=query.dtype, device=query.device).masked_fill_(hide, lowest)
@@ -57,15 +69,25 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (docs/papers/operators.md §10); `width` channels of query, key and value (dim)."""
+    """Multi-head self-attention (docs/papers/operators.md §10); `width` channels of query, key and value (dim).
+
+    With `window`, an odd number, each position sees so many at most: itself and those around it, or (causal) before it.
+    """
 
     def __init__(
-        self, dim: int, *, heads: int, width: int | None = None, causal: bool = False, dropout: float = 0.0
+        self,
+        dim: int,
+        *,
+        heads: int,
+        width: int | None = None,
+        window: int | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.projection = Linear(dim, width or dim, maps=3, gain=1 / math.sqrt(2))
         self.output = Linear(width or dim, dim)
-        self.heads, self.causal, self.dropout = heads, causal, dropout
+        self.heads, self.window, self.causal, self.dropout = heads, window, causal, dropout
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
@@ -83,7 +105,8 @@ class SelfAttention(nn.Module):
             if padding is not None:
                 cache["hidden"] = padding
         dropout = self.dropout if self.training else 0.0
-        return self.output(join_heads(attend(query, key, value, padding, causal=self.causal, dropout=dropout)))
+        ways: dict[str, Any] = {"causal": self.causal, "window": self.window, "dropout": dropout}
+        return self.output(join_heads(attend(query, key, value, padding, **ways)))
 
 
 class Memory:

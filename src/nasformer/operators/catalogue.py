@@ -16,6 +16,7 @@ from nasformer.operators.feedforward import FeedForward
 from nasformer.operators.gating import GatedLinear
 from nasformer.operators.long_short import LongShort
 from nasformer.operators.standard_convolution import StandardConvolution
+from nasformer.operators.time_mixing import AveragePool, DepthwiseConvolution, Fourier, Noise
 from nasformer.spaces.value import Value
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -35,6 +36,10 @@ Builder = Callable[[Any, int, bool, Dropout], nn.Module]
 
 def _attention(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
     return SelfAttention(dim, heads=value.heads, width=value.width, causal=causal, dropout=dropout.attention)
+
+
+def _local_attention(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
+    return SelfAttention(dim, heads=value.heads, window=value.window, causal=causal, dropout=dropout.attention)
 
 
 def _convolution(operator: type[LightConvolution] | type[DynamicConvolution]) -> Builder:
@@ -77,6 +82,14 @@ MIXERS: dict[str, Builder] = {
     "feed_forward": _feed_forward,
     "zero": lambda value, dim, causal, dropout: Zero(),
     "identity": lambda value, dim, causal, dropout: Identity(),
+    "skip": lambda value, dim, causal, dropout: Identity(),
+    "noise": lambda value, dim, causal, dropout: Noise(),
+    "average_pool": lambda value, dim, causal, dropout: AveragePool(kernel=value.kernel, causal=causal),
+    "fourier": lambda value, dim, causal, dropout: Fourier(causal=causal),
+    "local_attention": _local_attention,
+    "depthwise_convolution": lambda value, dim, causal, dropout: DepthwiseConvolution(
+        dim, kernel=value.kernel, causal=causal
+    ),
 }
 """Every operator that can stand where time is mixed, by the `kind` of its value.
 

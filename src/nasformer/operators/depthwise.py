@@ -18,11 +18,16 @@ def depthwise(x: Tensor, taps: Tensor) -> Tensor:
     return result
 
 
+def _rows(taps: Tensor) -> Tensor:
+    """(kernel, …, 1, channels), against (…, time, channels)."""
+    return taps.movedim(-1, 0).contiguous().unsqueeze(-2)
+
+
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
-        rows = taps.movedim(-1, 0).contiguous().unsqueeze(-2)  # (kernel, …, 1, channels), against (…, time, channels)
-        ctx.save_for_backward(x, rows)
+        rows = _rows(taps)
+        ctx.save_for_backward(x, taps, rows)
         y = x * rows[0]
         for s in range(1, min(len(rows), x.shape[-2])):
             y[..., s:, :].addcmul_(x[..., :-s, :], rows[s])
@@ -31,7 +36,9 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (g,) = gradients
-        x, rows = ctx.saved_tensors
+        x, taps, rows = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again, in the taps too
+            rows = _rows(taps)
         to_x = g * rows[0]
         to_rows = torch.zeros_like(rows)
         to_rows[0] = (g * x).sum_to_size(rows.shape[1:])

@@ -29,6 +29,20 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-5)
 
 
+class Normed(nn.Module):
+    """`operator(norm(x))`: an operator that normalises what it reads, without a residual."""
+
+    def __init__(self, operator: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(dim)
+        self.operator = operator
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        """x (batch, time, dim) and whatever the operator takes besides."""
+        found: Tensor = self.operator(self.norm(x), *context)
+        return found
+
+
 class Sublayer(nn.Module):
     """`norm(x + dropout(operator(x)))` (post) or `x + dropout(operator(norm(x)))` (pre); operators.md §0."""
 

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from nasformer.errors import RequestError
-from nasformer.spaces.open import OPEN, OneOf, SomeOf, one_of, some_of
-from nasformer.spaces.space import Choice, Space, label
+from nasformer.spaces.open import OneOf, SomeOf, one_of, some_of
+from nasformer.spaces.space import Choice, Space, option_names
 from nasformer.spaces.transformer import Attention, FeedForward, Positive, Zero
 from nasformer.spaces.value import BY_KIND, Value
 
@@ -190,11 +190,22 @@ class Cell(Value):
 
 def _edges(node: Node) -> Iterator[Edge]:
     """The edges that a node has or may have."""
-    marks: Any = node.edges
-    yield from marks.options if isinstance(marks, OPEN) else marks
+    mark: Any = node.edges
+    yield from mark if isinstance(mark, tuple) else mark.options
 
 
-def chosen_inputs(operators: Sequence[Sequence[Any]], *, nodes: int = 4, inputs: int = 2, count: int = 2) -> Cell:
+def operators_of(cell: Cell) -> Iterator[tuple[str, Any]]:
+    """Every operator that an edge of a cell has or may have: where, `nodes.NODE.from_SOURCE`, and which."""
+    for number, node in enumerate(cell.nodes):
+        for edge in _edges(node):
+            mark: Any = edge.operator
+            for operator in mark.options if isinstance(mark, OneOf) else (mark,):
+                yield f"nodes.{number}.{edge.label}", operator
+
+
+def chosen_inputs(
+    operators: Sequence[Sequence[Any]], *, nodes: int = 4, inputs: Literal[1, 2] = 2, count: int = 2
+) -> Cell:
     """An open cell in which every node has exactly `count` of its possible edges.
 
     `operators` are the options of each possible edge, node by node and source by source (for 4 nodes and 2 inputs 14).
@@ -238,8 +249,8 @@ class SearchedEdge:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the operators."""
-        return tuple(map(label, self.operators))
+        """The names of the operators, as the choice among them calls its options."""
+        return option_names(self.operators)
 
 
 def cells(value: Any, path: str = "") -> Iterator[tuple[str, Cell]]:
@@ -266,11 +277,11 @@ def searched_edges(space: Space) -> tuple[SearchedEdge, ...]:
             if isinstance(node.edges, SomeOf):
                 marks = [(place, i, f"{place}.{edge.label}", edge) for i, edge in enumerate(node.edges.options)]
             elif all(isinstance(edge, Edge) for edge in node.edges):
-                marks = [(None, 0, f"{place}.{i}", edge) for i, edge in enumerate(node.edges)]  # type: ignore[misc]
+                marks = [(None, 0, f"{place}.{i}", edge) for i, edge in enumerate(node.edges)]
             else:
                 raise RequestError(f"{place}: expected some_of the edges of the node, or all of them given")
             for topology, option, inside, edge in marks:
-                mark = edge.operator
+                mark: Any = edge.operator
                 open_ = isinstance(mark, OneOf)
                 operators = mark.options if open_ else (mark,)
                 name = f"{inside}.operator" if open_ else None

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from nasformer.errors import RequestError, nearest
+from nasformer.spaces.image_cell import BlockChain, ImageCells, StagedCells
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_text import read_program_file
 from nasformer.spaces.reversible import Reversible, ReversibleDecoderOnly
+from nasformer.spaces.sequence_cell import CellDecoderOnly, CellEncoderDecoder
 from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder
 from nasformer.spaces.value import read_data
 
@@ -22,7 +24,12 @@ Architecture = Annotated[
     | Annotated[DecoderOnly, Tag("decoder_only")]
     | Annotated[Reversible, Tag("reversible")]
     | Annotated[ReversibleDecoderOnly, Tag("reversible_decoder_only")]
-    | Annotated[Program, Tag("program")],
+    | Annotated[Program, Tag("program")]
+    | Annotated[CellDecoderOnly, Tag("cell_decoder_only")]
+    | Annotated[CellEncoderDecoder, Tag("cell_encoder_decoder")]
+    | Annotated[ImageCells, Tag("image_cells")]
+    | Annotated[StagedCells, Tag("staged_cells")]
+    | Annotated[BlockChain, Tag("block_chain")],
     _BY_FAMILY,
 ]
 """An architecture (or, with open fields, a space) of any family."""
@@ -32,6 +39,11 @@ FAMILIES: dict[str, Any] = {
     "reversible": Reversible,
     "reversible_decoder_only": ReversibleDecoderOnly,
     "program": Program,
+    "cell_decoder_only": CellDecoderOnly,
+    "cell_encoder_decoder": CellEncoderDecoder,
+    "image_cells": ImageCells,
+    "staged_cells": StagedCells,
+    "block_chain": BlockChain,
 }
 PROGRAM_FILES = (".txt", ".program")
 """How the names of files end in which a program stands as text."""
@@ -42,6 +54,11 @@ FILES = (".json", ".yaml", ".yml", *PROGRAM_FILES)
 def is_reversible(architecture: Any) -> bool:
     """Whether an architecture, or a space's template, is of a reversible family."""
     return isinstance(architecture, Reversible | ReversibleDecoderOnly)
+
+
+def reads_images(architecture: Any) -> bool:
+    """Whether an architecture, or a space's template, is of a family of networks for images."""
+    return isinstance(architecture, ImageCells | StagedCells | BlockChain)
 
 
 def read_architecture(data: Any) -> Any:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nasformer.errors import RequestError, nearest
-from nasformer.spaces import known_programs
+from nasformer.spaces import known_cells, known_programs, sequence_spaces
+from nasformer.spaces.image_cell import ImageCells
 from nasformer.spaces.open import first_of, one_of
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
@@ -244,6 +245,12 @@ SPACES: dict[str, Callable[..., Space | ProgramSpace]] = {
     "darts-transformer": darts_transformer,
     "darts-transformer-small": darts_transformer_small,
     "primer": primer,
+    "t0": sequence_spaces.t0,
+    "t1": sequence_spaces.t1,
+    "t2": sequence_spaces.t2,
+    "t3": sequence_spaces.t3,
+    "t4": sequence_spaces.t4,
+    **known_cells.SPACES,
 }
 """Every named space, built when asked for."""
 
@@ -382,7 +389,7 @@ def _fitted(
     return best[1]
 
 
-ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly | Program]] = {
+ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly | Program | ImageCells]] = {
     "transformer": transformer,
     "light-convolution": light_convolution,
     "lite-transformer": lite_transformer,
@@ -393,5 +400,6 @@ ARCHITECTURES: dict[str, Callable[[], EncoderDecoder | DecoderOnly | Program]] =
     "hat-168.8ms": lambda: hat_result((2048, 2048, 2048, 1024, 1024)),
     "language-model": language_model,
     **known_programs.PROGRAMS,
+    **known_cells.CELLS,
 }
 """Every known architecture, built when asked for."""

@@ -45,10 +45,10 @@ def _choice(name: str, mark: Open) -> Choice:
     if isinstance(mark, FirstOf):
         return Choice(name, tuple(map(str, mark.counts)))
     operators = any(isinstance(option, Value) for option in mark.options)
-    return Choice(name, _names(mark.options), getattr(mark, "count", 1), operators)
+    return Choice(name, option_names(mark.options), getattr(mark, "count", 1), operators)
 
 
-def _names(options: Sequence[Any]) -> tuple[str, ...]:
+def option_names(options: Sequence[Any]) -> tuple[str, ...]:
     """Labels; operators of one kind with different numbers (kernels, …) get these numbers behind theirs."""
     labels = tuple(map(label, options))
     if len(set(labels)) == len(labels):
@@ -58,8 +58,13 @@ def _names(options: Sequence[Any]) -> tuple[str, ...]:
         alike = [other for other, theirs in zip(options, labels, strict=True) if theirs == own]
         fields = type(option).model_fields if isinstance(option, Value) else ()
         differing = [f for f in fields if any(getattr(other, f) != getattr(option, f) for other in alike)]
-        names.append("_".join([own, *(str(getattr(option, f)) for f in differing)]))
+        names.append("_".join([own, *(_number(getattr(option, f)) for f in differing)]))
     return tuple(names)
+
+
+def _number(value: Any) -> str:
+    """As it prints, but 2.0 as 2: names are parts of dotted paths."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Space:

@@ -227,8 +227,8 @@ class EncoderDecoder(Value):
     def _whole(self) -> Self:
         if is_open(self):
             return self
-        _check(self.encoder, "encoder")
-        _check(self.decoder, "decoder")
+        check_stack(self.encoder, "encoder")
+        check_stack(self.decoder, "decoder")
         for index, layer in enumerate(self.decoder.layers):
             if layer.cross is None:
                 raise RequestError(
@@ -253,14 +253,15 @@ class DecoderOnly(Value):
     def _whole(self) -> Self:
         if is_open(self):
             return self
-        _check(self.decoder, "decoder")
+        check_stack(self.decoder, "decoder")
         for index, layer in enumerate(self.decoder.layers):
             if layer.cross is not None:
                 raise RequestError(f"decoder.layers.{index}.cross is set, but a decoder-only model has no encoder")
         return self
 
 
-def _check(stack: Encoder | Decoder, name: str) -> None:
+def check_stack(stack: Encoder | Decoder, name: str) -> None:
+    """Raise `RequestError` where a stack has no layers or a number in it does not fit its dim."""
     if not stack.layers:
         raise RequestError(f"{name}.layers is empty; expected at least one layer")
     if stack.dim % 2:
