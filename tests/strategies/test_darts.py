@@ -21,10 +21,13 @@ from nasformer.spaces.open import one_of
 from nasformer.spaces.reversible import ReversibleLayer
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Attention, Convolution, CrossAttention, FeedForward, Identity, Zero
-from nasformer.strategies.darts import Darts, DartsSearch, Logits
+from nasformer.strategies.bilevel import BilevelSearch
+from nasformer.strategies.darts import Darts
 from nasformer.strategies.objective import Objective
+from nasformer.strategies.rules import Logits
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.supernets.named import supernet_of
+from nasformer.supernets.selection import softmax
 from nasformer.tasks.batching import part_of
 from nasformer.tasks.translation import TranslationTask
 from nasformer.training.randomness import seeded
@@ -47,7 +50,7 @@ STRATEGY = Darts(
 
 def begin(
     task: Any, seed: int = 1, space: Space = SPACE, objective: Objective = Objective(), **changes: Any
-) -> DartsSearch:
+) -> BilevelSearch:
     """A search on its own supernet."""
     strategy = STRATEGY.but(**changes)
     ways = {"backward": strategy.backward} if space is SPACE else {}
@@ -55,12 +58,12 @@ def begin(
     return strategy.begin(space, objective, task, supernet, seed)
 
 
-def snapshot(search: DartsSearch) -> tuple[dict[str, Tensor], str]:
+def snapshot(search: BilevelSearch) -> tuple[dict[str, Tensor], str]:
     """Everything that a checkpoint keeps, copied."""
     return {name: tensor.clone() for name, tensor in search.tensors().items()}, json.dumps(search.state())
 
 
-def to_the_end(search: DartsSearch) -> list[str]:
+def to_the_end(search: BilevelSearch) -> list[str]:
     """The events of the remaining steps."""
     events = []
     while not search.finished():
@@ -110,11 +113,11 @@ def test_stored_and_rebuilt_search_alike(tiny_task: TranslationTask) -> None:
 def test_each_update_touches_its_own(tiny_task: TranslationTask) -> None:
     search = begin(tiny_task)
     before = snapshot(search)[0]
-    search.path.update(search._selection())
+    search.path.update(search.selection())
     after = snapshot(search)[0]
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all(name.startswith(("weights.", "adam.")) for name in changed)
+    assert all(name.startswith(("weights.", "optimizer.")) for name in changed)
     search._update_logits()
     last = snapshot(search)[0]
     changed = {name for name in after if not torch.equal(after[name], last[name])}
@@ -146,8 +149,8 @@ def test_the_gradient_of_logits_is_that_of_softmax(tiny_task: TranslationTask) -
     search.stream.load_state_dict(place)
     leaves = {name: logits.clone().requires_grad_() for name, logits in search.logits.items()}
     with seeded(search.seed, "logits dropout", search.path.updates):
-        weights = {name: leaf.softmax(0) for name, leaf in leaves.items()}
-        loss = tiny_task.loss(search.supernet.at(search._selection(weights)), search.stream.next())
+        selection = softmax(search.space.encode(search.best()), leaves)
+        loss = tiny_task.loss(search.supernet.at(selection), search.stream.next())
     loss.backward()
     for name, leaf in leaves.items():
         assert leaf.grad is not None
@@ -159,8 +162,9 @@ def test_micro_batches_give_the_gradient_of_the_whole(tiny_task: TranslationTask
     gradients = []
     for pieces in (1, 3):
         search = begin(tiny_task, micro_batches=pieces)
-        model = search.supernet.at(search._selection()).eval()
-        loss, tokens = search.path.differentiate(model, search.path.stream)
+        model = search.supernet.at(search.selection()).eval()
+        batch = search.path.stream.next()
+        loss, tokens = search.path.differentiate(model, batch), batch.tokens
         gradients.append([loss, tokens, *(p.grad for p in model.parameters())])
     assert math.isclose(gradients[0][0], gradients[1][0], rel_tol=1e-6)
     assert gradients[0][1] == gradients[1][1]

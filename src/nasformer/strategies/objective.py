@@ -13,6 +13,7 @@ from pydantic import Field
 from nasformer.errors import RequestError
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
+from nasformer.spaces.cell import Cell, cells
 from nasformer.spaces.space import Answer, Choice, Code, Space
 from nasformer.spaces.value import Count, Value
 
@@ -22,7 +23,8 @@ Limit = Annotated[Count, Field(ge=1)]
 class Objective(Value):
     """Limits, all at once: upper ones, and a lower one to compare at equal size. Without a `penalty` an architecture
     outside a limit is never sampled; with one it is, and penalty · (largest relative excess) is added to its score in
-    nats. `memory` is not of the architecture but of the search: the most bytes that an update of it may take."""
+    nats. `memory` is not of the architecture but of the search: the most bytes that an update of it may take. `at` are
+    fields of the architecture that are changed before it is measured: the sizes at which it will be trained."""
 
     min_core_parameters: Limit | None = None
     max_core_parameters: Limit | None = None
@@ -30,9 +32,14 @@ class Objective(Value):
     max_flops: Limit | None = None
     memory: Limit | None = None
     penalty: Annotated[float, Field(ge=0)] = 0.0
+    at: dict[str, int] = Field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(self.json_text())
 
     def costs(self, architecture: Any, settings: ModelSettings) -> dict[str, tuple[int, int]]:
         """For each limit that is set: what the architecture takes, and the limit."""
+        architecture = architecture.but(**self.at) if self.at else architecture
         measures: dict[str, tuple[Callable[[], int], int | None]] = {
             "min_core_parameters": (lambda: core_parameters(architecture), self.min_core_parameters),
             "max_core_parameters": (lambda: core_parameters(architecture), self.max_core_parameters),
@@ -131,9 +138,15 @@ def _first(choice: Choice) -> Answer:
 
 
 def summary(architecture: Any) -> str:
-    """An architecture in one line: widths, depths and the operators in order (those of a layer's nodes with |)."""
+    """An architecture in one line: widths, depths and the operators in order (those of a layer's nodes with |).
+
+    Of cells: the nodes, counted after the inputs, each with the sources and operators of its edges; of cells of one
+    edge in a row only the operators.
+    """
     stacks = [(name, getattr(architecture, name)) for name in ("encoder", "decoder") if hasattr(architecture, name)]
-    return ", ".join(f"{name} {_summary(stack)}" for name, stack in stacks)
+    said = [f"{name} {_summary(stack)}" for name, stack in stacks if hasattr(stack, "layers")]
+    found = dict(cells(architecture))
+    return "; ".join([_cells(found), *said]) if found else ", ".join(said)
 
 
 def _summary(stack: Any) -> str:
@@ -148,3 +161,24 @@ def _layer(layer: Any) -> str:
     kernels = [getattr(operator, "kernel", None) for operator in layer.nodes]
     names = zip(layer.nodes, kernels, strict=True)
     return "|".join(f"{operator.label}_{kernel}" if kernel else operator.label for operator, kernel in names)
+
+
+def _cells(found: dict[str, Cell]) -> str:
+    said: dict[str, list[str]] = {}
+    for path, cell in found.items():
+        chain, _, number = path.rpartition(".")
+        alone = number.isdecimal() and len(cell.nodes) == 1 and len(cell.nodes[0].edges) == 1
+        words = operator_label(cell.nodes[0].edges[0].operator) if alone else _nodes(cell)
+        said.setdefault(chain if alone else path, []).append(words)
+    return "; ".join(f"{path} {' '.join(words)}" for path, words in said.items())
+
+
+def _nodes(cell: Cell) -> str:
+    lines = (", ".join(f"{edge.source} {operator_label(edge.operator)}" for edge in node.edges) for node in cell.nodes)
+    return " | ".join(f"{number}: {line}" for number, line in enumerate(lines, cell.inputs))
+
+
+def operator_label(operator: Any) -> str:
+    """The label of an edge's operator, with what tells apart those that share it: `attention_4`."""
+    size = getattr(operator, "heads", None) or getattr(operator, "ratio", None) or getattr(operator, "width", None)
+    return f"{operator.label}_{size:g}" if size and operator.label == operator.kind else str(operator.label)

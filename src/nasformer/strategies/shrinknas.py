@@ -152,7 +152,7 @@ class ShrinkNasSearch:
         update, training = self.path.updates, self.settings.training
         if update % training.record_every and update != training.updates:
             return []
-        return [("update", self.window.take(update, training.schedule.rate(update)))]
+        return [("update", self.window.take(update, training.rate(update)))]
 
     def _explore(self) -> list[tuple[str, dict[str, Any]]]:
         """Rank some more; with the ranking complete, refill the set, and with the last iteration over, shrink to it."""

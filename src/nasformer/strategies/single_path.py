@@ -8,22 +8,21 @@ reading 14); it is done a few members at a time, so that it can be interrupted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.spaces.space import Space
 from nasformer.strategies.objective import Objective
-from nasformer.supernets.adam import SliceAdam
 from nasformer.supernets.supernet import Supernet
-from nasformer.tasks.task import Stream, Task
+from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive, seeded
-from nasformer.training.trainer import Training, fabric
+from nasformer.training.trainer import Training, fabric, make_optimizer, optimizer_state
 
 Scored = tuple[float, Any]
 """A score (lower is better) and the member that has it."""
@@ -56,7 +55,7 @@ class SinglePath:
         self.task, self.training, self.seed, self.micro_batches = task, training, seed, micro_batches
         self.device = fabric(training.precision)
         self.supernet = supernet.to(self.device.device)
-        self.adam = SliceAdam(supernet.weights, weight_decay=training.weight_decay)
+        self.optimizer = make_optimizer(training, supernet.weights)
         self.stream = task.stream(training.batch_tokens, derive(seed, "batches"), part)
         self.updates = 0
 
@@ -66,28 +65,49 @@ class SinglePath:
         The learning rate is `slower` times the schedule's. Where the loss is no number nothing is changed.
         """
         self.updates += 1
-        model = self.supernet.at(selection)
-        with seeded(self.seed, "dropout", self.updates), self.device.autocast():
-            loss, tokens = self.differentiate(model, self.stream)
-        if math.isfinite(loss):
-            self.adam.step(model.parameters(), slower * self.training.schedule.rate(self.updates))
-        else:
-            model.zero_grad()
-        return loss, tokens
+        return self.gather([self.supernet.at(selection)], self.stream.next(), slower=slower)
 
-    def differentiate(self, model: Any, stream: Stream) -> tuple[float, int]:
-        """The loss of a stream's next batch, its gradients where they belong; and the number of target tokens."""
-        batch = stream.next()
+    def gather(
+        self, models: Iterable[Any], batch: Any, *, mean: bool = False, slower: float = 1.0, again: int = 0
+    ) -> tuple[float, int]:
+        """One step along the sum (or mean) of the gradients of several models on one batch; their mean loss.
+
+        The models are made and differentiated one after the other, so that memory is that of one. `again` counts the
+        tries of an update, each with its own dropout. Where a loss is no number nothing is changed.
+        """
+        losses: list[float] = []
+        parameters: dict[Any, None] = {}
+        with seeded(self.seed, "dropout", self.updates, *([again] if again else [])), self.device.autocast():
+            for model in models:
+                losses.append(self.differentiate(model, batch))
+                parameters |= dict.fromkeys(model.parameters())
+                if not math.isfinite(losses[-1]):
+                    break
+        if all(map(math.isfinite, losses)):
+            self._apply(list(parameters), 1 / len(losses) if mean else 1.0, slower)
+        else:
+            for parameter in parameters:
+                parameter.grad = None
+        return sum(losses) / len(losses), batch.tokens
+
+    def _apply(self, parameters: list[nn.Parameter], share: float, slower: float) -> None:
+        if share != 1:
+            torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], share)
+        self.training.clip_gradients(parameters)
+        self.optimizer.step(parameters, slower * self.training.rate(self.updates))
+
+    def differentiate(self, model: Any, batch: Any) -> float:
+        """The loss of a batch; its gradients are added where they belong."""
         if self.micro_batches == 1:
             loss = self.task.loss(model, batch.to(self.device.device))
             loss.backward()
-            return float(loss.detach()), batch.tokens
+            return float(loss.detach())
         total = 0.0
         for part in batch.split(self.micro_batches):
             loss = self.task.loss(model, part.to(self.device.device)) * (part.tokens / batch.tokens)
             loss.backward()
             total += float(loss.detach())
-        return total, batch.tokens
+        return total
 
     def divergence(self, sampler: Any, random: Random, *, members: int, tokens: int) -> dict[str, float]:
         """How much the outputs of different architectures differ for one fixed batch, dropout off.
@@ -109,7 +129,7 @@ class SinglePath:
     def tensors(self) -> dict[str, Tensor]:
         """Shared weights and optimiser state."""
         weights = {f"weights.{name}": weight for name, weight in self.supernet.weights.items()}
-        return weights | {f"adam.{name}": tensor for name, tensor in self.adam.tensors().items()}
+        return weights | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
 
     def state(self) -> dict[str, Any]:
         """Updates done and the place in the stream of batches."""
@@ -119,7 +139,7 @@ class SinglePath:
         """Go to where `tensors` and `state` were taken."""
         for name, weight in self.supernet.weights.items():
             weight.copy_(tensors[f"weights.{name}"])
-        self.adam.load({name.removeprefix("adam."): t for name, t in tensors.items() if name.startswith("adam.")})
+        self.optimizer.load(optimizer_state(tensors))
         self.updates = state["updates"]
         self.stream.load_state_dict(state["stream"])
 

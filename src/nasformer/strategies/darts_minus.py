@@ -1,0 +1,83 @@
+"""DARTS−: Robustly Stepping out of Performance Collapse Without Indicators (Chu et al., arXiv 2009.01027).
+
+DARTS, but every edge adds d times its input (where the stride is 2, of a factorised reduction of it) outside the
+softmax; d falls linearly from 1 to 0. So the skip's advantage as a help to training is paid outside its logit
+(docs/papers/rome.md §7.1). In the end the addition is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from nasformer.errors import RequestError
+from nasformer.spaces.space import Space
+from nasformer.spaces.value import Value
+from nasformer.strategies.bilevel import BilevelSearch
+from nasformer.strategies.darts import Darts, Softmax
+from nasformer.strategies.derivation import Derivation
+from nasformer.strategies.objective import Objective
+from nasformer.strategies.rules import CELL_LOGITS, Logits, Moment, refuse
+from nasformer.supernets.selection import Selection
+from nasformer.supernets.supernet import Supernet
+from nasformer.tasks.task import Task
+from nasformer.training.trainer import Training
+
+
+class DartsMinus(Value):
+    """The settings of a DARTS− search; fields as of `nasformer.strategies.darts.Darts`. `skip` is d of the first and of
+    the last epoch."""
+
+    kind: Literal["darts_minus"] = "darts_minus"
+    training: Training = Training(updates=30_000)
+    logits: Logits = CELL_LOGITS
+    weight_part: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    skip: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (1.0, 0.0)
+    micro_batches: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1)] = 50
+    rewinds: Annotated[int, Field(ge=0)] = 5
+
+    @property
+    def ways(self) -> dict[str, Any]:
+        """How its supernet is made."""
+        return {"bypass": True}
+
+    def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> BilevelSearch:
+        """The search under way. Raises `RequestError` for a space that it cannot take, or a supernet without bypass."""
+        refuse(space, objective)
+        if not getattr(supernet, "bypass", False):
+            raise RequestError("darts_minus needs a supernet whose edges have a bypass, made with bypass=true")
+        return BilevelSearch(self, Skipping(self, space), space, objective, task, supernet, seed)
+
+
+class Skipping:
+    """The rules of DARTS on a supernet whose edges also add their input (see `Rules`)."""
+
+    def __init__(self, settings: DartsMinus, space: Space) -> None:
+        self.skip = settings.skip
+        self._darts = Softmax(Darts(), space)
+        self.sizes, self.gathering = self._darts.sizes, self._darts.gathering
+
+    def select(self, logits: Mapping[str, Tensor], moment: Moment, generator: torch.Generator) -> Selection:
+        """Nothing is drawn: every option runs."""
+        return self._darts.select(logits, moment, generator)
+
+    def lend(self, supernet: Any, selection: Selection, moment: Moment) -> Any:
+        """The model of the selection, with what d is at the moment."""
+        return supernet.at(selection, skip=moment.between(*self.skip))
+
+    def edges(self, logits: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """None: edges have no logits."""
+        return {}
+
+    def best(self, logits: Mapping[str, Tensor], derivation: Derivation) -> Any:
+        """As DARTS derives, without Zero."""
+        return self._darts.best(logits, derivation, zero=False)
+
+    def derivations(self) -> dict[str, dict[str, Any]]:
+        """One."""
+        return {"without_zero": {}}
