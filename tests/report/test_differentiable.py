@@ -243,4 +243,4 @@ def test_the_console_tells_the_end_and_the_rewinds() -> None:
     assert lines[3] == "search: start 2 of 2 is taken (validation losses 4.600, 4.500)"
     same = {"architecture": "A [b]", "core_parameters": 5}
     derived = {"event": "derived", "stage": "search", "with_zero": same, "without_zero": same}
-    assert shown([derived]) == ["search: derived with and without Zero: A [b], 5 core parameters"]
+    assert shown([derived]) == ["search: derived without Zero and with Zero: A [b], 5 core parameters"]

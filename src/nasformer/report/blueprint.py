@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 
+from nasformer.report.cell import draw_cells
 from nasformer.report.diagram import Block, Box, Diagram, Stack
 from nasformer.report.figure import INK, QUIET, operator_colour, svg, words
 from nasformer.report.listing import draw_listing
@@ -17,8 +18,10 @@ from nasformer.report.shapes import canvas, frame, ink_on, short
 def draw_architecture(diagram: Diagram) -> str:
     """The architecture: stacks of layers with the input at the bottom, or nested boxes for an unknown family.
 
-    Reversible stacks and programs have drawings of their own.
+    Reversible stacks, programs and cells have drawings of their own; cells stand above stacks that go with them.
     """
+    if diagram.cells:
+        return draw_cells(diagram.cells, diagram.stages) + (_draw_stacks(diagram) if diagram.stacks else "")
     if diagram.parts:
         return draw_listing(diagram.parts)
     if any(stack.splits for stack in diagram.stacks):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasformer.errors import RequestError
+from nasformer.report.wiring import Wiring, plain_facts, read_wirings
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_text import program_text
 
@@ -54,6 +55,7 @@ class Box:
 @dataclass(frozen=True)
 class Diagram:
     """An architecture to draw: stacks and connections where its family has them, the lines of each part of a program,
+    the cells of networks of cells (of `stages` blocks each, where it is a chain) and what else these say in `facts`,
     else one nested box."""
 
     family: str
@@ -65,6 +67,9 @@ class Diagram:
     embedding_dim: int | None = None
     pooling: str | None = None
     final_norm: bool = False
+    cells: tuple[Wiring, ...] = ()
+    stages: tuple[int, ...] = ()
+    facts: str = ""
 
 
 def read_diagram(architecture: Mapping[str, Any]) -> Diagram:
@@ -76,6 +81,11 @@ def read_diagram(architecture: Mapping[str, Any]) -> Diagram:
     norm = architecture.get("norm")
     norm = norm if isinstance(norm, str) else None
     inner = {name: architecture[name] for name in ("encoder", "decoder") if name in architecture}
+    if wirings := read_wirings(architecture):
+        stacks = tuple(_stack(name, part) for name, part in inner.items() if _is_stack(part))
+        stages = architecture.get("stages")
+        counts = tuple(count for count in stages if isinstance(count, int)) if isinstance(stages, list) else ()
+        return Diagram(family, norm, stacks, cells=wirings, stages=counts, facts=plain_facts(architecture))
     if not inner or not all(_is_stack(part) for part in inner.values()):
         return Diagram(family, norm, box=_box(family, {k: v for k, v in architecture.items() if k != "family"}))
     stacks = tuple(_stack(name, part) for name, part in inner.items())

@@ -20,7 +20,7 @@ def first_start(stage: str) -> str:
 def read_differentiable(events: Events, strategy: Mapping[str, Any]) -> Differentiable | None:
     """The differentiable search of a run (of its controls only the rewinds); None where there is none."""
     selections = _by_stage(named(events, "selection"))
-    stages = sorted((stage for stage in selections if first_start(stage) == "search"), key=_start_number)
+    stages = sorted((stage for stage in selections if first_start(stage) == "search"), key=start_number)
     if not stages:
         return None
     told = [event for event in named(events, "restarts") if "search" in (event.get("stage"), event.get("of"))]
@@ -37,12 +37,20 @@ def read_differentiable(events: Events, strategy: Mapping[str, Any]) -> Differen
         derivations=_derivations([event for event in events if event.get("stage") == stages[taken]]),
         rewinds=_rewinds(events),
         zero=zero if isinstance(zero, bool) else None,
+        edges=_edges(selections[stages[taken]][-1]),
     )
 
 
-def _start_number(stage: str) -> int:
-    number = stage.removeprefix("search").removeprefix("_")
-    return int(number) if number else 1
+def _edges(event: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """How probable the edges of each node are, by the choice of them."""
+    tables = {choice: mapping(table) for choice, table in mapping(event.get("edges")).items()}
+    return {choice: {edge: number(p) or 0.0 for edge, p in table.items()} for choice, table in tables.items()}
+
+
+def start_number(stage: str) -> int:
+    """Which start of a search a stage is, from 1."""
+    found = re.search(r"(?<=search)_(\d+)$", stage)
+    return int(found[1]) if found else 1
 
 
 def _by_stage(events: Events) -> dict[str, list[Mapping[str, Any]]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+
+from nasformer.report.reading import natural
 
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
 
@@ -26,17 +28,32 @@ OPERATOR_COLOURS = {
     "cross_attention": "#9CCDEC",
     "feed_forward": "#DADADA",
     "gated_linear": "#D3C35C",
+    "image_convolution": "#228833",
+    "separable_convolution": "#4477AA",
+    "dilated_convolution": "#AA3377",
+    "inverted_residual": "#9A6324",
+    "depthwise_convolution": "#DDAA33",
+    "local_attention": "#56B4E9",
+    "max_pool": "#F6D9C9",
+    "average_pool": "#DDE8C8",
+    "fourier": "#C9E6DA",
+    "noise": "#E3DAF0",
     "skip": "#F4F4F4",
     "identity": "#F4F4F4",
     "none": "#FFFFFF",
     "zero": "#FFFFFF",
 }
-"""The colour of each kind of operator, told apart by colour-blind readers (after Okabe and Ito)."""
+"""The colour of each kind of operator, told apart by colour-blind readers (after Okabe and Ito, and Tol); pale where it
+learns nothing."""
 
 LINE_COLOURS = {
     "cross_attention": "#56A9DD",
     "feed_forward": "#8A8A8A",
     "gated_linear": "#A8962B",
+    "max_pool": "#C57B52",
+    "average_pool": "#7F9E46",
+    "fourier": "#4DA386",
+    "noise": "#8E76B8",
     "skip": INK,
     "identity": INK,
     "none": INK,
@@ -70,6 +87,14 @@ ROW_COLOURS = {
     "transformer_plus_plus": "#009E73",
     "primer_ez": "#D55E00",
     "primer": "#56B4E9",
+    "gdas": "#D55E00",
+    "all_edges": "#56B4E9",
+    "darts": "#332288",
+    "pc_darts": "#009E73",
+    "darts_minus": "#E69F00",
+    "early_stopping": "#CC79A7",
+    "darts_v2": "#0072B2",
+    "gdas_v1": "#8C6D31",
 }
 """The colour of each stage and row; a row built of one operator has that operator's colour."""
 
@@ -119,9 +144,22 @@ def shade(colour: str, place: int, count: int) -> str:
     return to_hex((red, green, blue))
 
 
+def shades(options: Sequence[str], colour: Callable[[str], str]) -> dict[str, str]:
+    """The colour of each option: that of its kind, in a darker shade for a larger kernel."""
+    kinds: dict[str, list[str]] = {}
+    for option in dict.fromkeys(options):
+        kinds.setdefault(family(option), []).append(option)
+    found: dict[str, str] = {}
+    for kind, members in kinds.items():
+        ordered = sorted(members, key=lambda option: natural(option.replace("_", ".")))
+        found |= {option: shade(colour(kind), place, len(ordered)) for place, option in enumerate(ordered)}
+    return found
+
+
 def row_colour(name: str) -> str:
     """The one colour of a row of the comparison and of the stage that trained it."""
-    return ROW_COLOURS.get(name) or _other(name)
+    plain = name.removesuffix("_search")
+    return ROW_COLOURS.get(name) or ROW_COLOURS.get(plain) or _other(plain)
 
 
 def _other(name: str) -> str:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nasformer.errors import RequestError
+from nasformer.report.collapse import read_watch
 from nasformer.report.diagram import Diagram, read_diagram
 from nasformer.report.differentiable import read_differentiable
 from nasformer.report.evolution import read_evolution
 from nasformer.report.reading import has, mapping, named, natural, number, objects
 from nasformer.report.values import (
+    DIFFERENTIABLE,
     FOUND,
     QUALITIES,
     Comparison,
@@ -44,6 +46,7 @@ def gather(run_folder: Path) -> Gathered:
     recipe = read_object(folder / "recipe.json") or {}
     comparison = read_comparison(result or {}, recipe)
     strategy, labels = mapping(recipe.get("strategy")), {row.name: row.label for row in comparison.rows}
+    differentiable = read_differentiable(events, strategy)
     return Gathered(
         finished=result is not None,
         task=mapping((result or {}).get("task")),
@@ -55,8 +58,9 @@ def gather(run_folder: Path) -> Gathered:
         explorations=explorations(events),
         shares=shares(events),
         divergence=divergence([*objects((result or {}).get("divergence")), *named(events, "divergence")]),
-        differentiable=read_differentiable(events, strategy),
+        differentiable=differentiable,
         evolution=read_evolution(events, result or {}, strategy, labels),
+        watch=read_watch(events, differentiable.starts[differentiable.taken].stage if differentiable else "search"),
         scatter=Scatter(members(events), comparison, comparison.limits.get("max_core_parameters")),
         correlation=read_correlation((result or {}).get("correlation")),
         provenance=read_provenance(folder, result or {}),
@@ -194,8 +198,11 @@ def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None 
     rows = tuple(_row(entry) for entry in objects(result.get("rows")))
     strategy = str(mapping((recipe or {}).get("strategy")).get("kind", "shrinknas"))
     alone = number(mapping((recipe or {}).get("fine_tune")).get("updates"))
-    if strategy == "darts" and alone is not None:
-        rows = tuple(replace(row, searched=row.updates - alone) if row.updates else row for row in rows)
+    if strategy in DIFFERENTIABLE and alone is not None:
+        looked_up = (recipe or {}).get("table") is not None
+        rows = tuple(
+            replace(row, searched=row.updates - (0 if looked_up else alone)) if row.updates else row for row in rows
+        )
     known = [quality for quality in QUALITIES if any(quality.name in row.qualities for row in rows)]
     if not known or known[0].name in ("bleu", "chrf"):
         known = list(QUALITIES[:2])
@@ -203,7 +210,11 @@ def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None 
         known = [quality for quality in known if quality.name != "loss"]  # the logarithm of the perplexity
     limits = {name: number(value) for name, value in mapping(result.get("limits")).items()}
     return Comparison(
-        rows, tuple(known), {name: value for name, value in limits.items() if value is not None}, strategy
+        rows,
+        tuple(known),
+        {name: value for name, value in limits.items() if value is not None},
+        strategy,
+        result.get("note"),
     )
 
 

@@ -12,11 +12,13 @@ from markupsafe import Markup
 
 from nasformer.report import draw
 from nasformer.report.blueprint import draw_architecture
+from nasformer.report.collapse import collapse_notes, collapse_warnings
+from nasformer.report.collapse_page import collapse_pictures
 from nasformer.report.diagram import Diagram
 from nasformer.report.evolution_page import evolution_pictures
 from nasformer.report.gather import gather
 from nasformer.report.picture import Picture
-from nasformer.report.probabilities import draw_entropy, draw_probabilities
+from nasformer.report.probabilities import draw_entropy, draw_probabilities, on_edges
 from nasformer.report.table import amount, cells, header, limit_text
 from nasformer.report.values import FOUND, Correlation, Differentiable, Gathered, SearchCurve
 from nasformer.report.verdict import name_of_other, notes, search_notes, verdict
@@ -52,7 +54,12 @@ def render(run: Gathered, name: str = "run") -> str:
         run=run,
         progress=progress(run),
         verdict=verdict(comparison),
-        notes=notes(comparison) + search_notes(run.differentiable, name_of_other(comparison)),
+        warnings=collapse_warnings(run.watch),
+        notes=(
+            *notes(comparison),
+            *search_notes(run.differentiable, name_of_other(comparison)),
+            *collapse_notes(run.watch, {row.name: row.label for row in comparison.rows}),
+        ),
         header=header(comparison),
         rows=[(row.name == FOUND, cells(comparison, row)) for row in comparison.rows],
         limit=limit_text(comparison),
@@ -87,6 +94,10 @@ PROBABILITIES = """The probability of each option, node by node, with the input�
 is a larger kernel; the thin grey line is where all options start. Named is the option that ends with the largest
 probability. Look for nodes where one line leaves the others behind. Where the named option leads by little, another
 seed may well choose another; where identity or zero wins node after node, the search may have collapsed."""
+EDGE_PROBABILITIES = """The probabilities in the end, in hundredths: a row is an edge (from its source to its node,
+numbered as in the drawing), a column an operator. Darker is more probable; the largest of a row has a frame. The first
+column, where there is one, says how probable the edge itself is; those of one node add up to the number of its inputs.
+Look for rows in which one cell stands out. Where two are nearly alike, another seed may well choose the other."""
 PASSED_OVER = """Zero is passed over in the end: where it is named, the architecture has the next best."""
 LIMITED = """To stay within the limits, the architecture may hold another option than the one named."""
 ENTROPY = """How undecided the nodes are: 1 means that all options are equally likely, 0 that one is certain. Look for a
@@ -108,8 +119,9 @@ def pictures(run: Gathered) -> tuple[Picture, ...]:
     if run.differentiable and run.differentiable.probabilities:
         search = run.differentiable
         caption = probabilities_caption(search, limited=bool(run.comparison.limits))
-        shown.append(("Which operators win", draw_probabilities(search.probabilities), caption))
-        shown.append(("How decided the search is", draw_entropy(search), ENTROPY))
+        shown.append(("Which operators win", draw_probabilities(search.probabilities, search.edges), caption))
+        if run.watch is None:
+            shown.append(("How decided the search is", draw_entropy(search), ENTROPY))
     if run.explorations:
         shown.append(("Exploration", draw.draw_exploration(run.explorations), EXPLORATION))
     if run.divergence:
@@ -117,6 +129,7 @@ def pictures(run: Gathered) -> tuple[Picture, ...]:
     if any(curve.updates or curve.validation_updates for curve in run.curves):
         shown.append(("Training", draw.draw_curves(run.curves, run.rounds), TRAINING))
     told = tuple(evolution_pictures(run.evolution)) if run.evolution else ()
+    told += tuple(collapse_pictures(run.watch)) if run.watch else ()
     return (*told, *(Picture(title, Markup(svg), caption) for title, svg, caption in shown))
 
 
@@ -126,7 +139,7 @@ def probabilities_caption(search: Differentiable, *, limited: bool) -> str:
     if len(search.starts) > 1:
         ending = ", which was taken" if search.decided else "; which start is taken is not decided yet"
         parts.append(f"Start {search.taken + 1} of {len(search.starts)}{ending}.")
-    parts.append(PROBABILITIES)
+    parts.append(EDGE_PROBABILITIES if on_edges(search.probabilities) else PROBABILITIES)
     if search.zero is False and any(one.options[one.winner] == "zero" for one in search.probabilities):
         parts.append(PASSED_OVER)
     return " ".join([*parts, *([LIMITED] if limited else [])])
@@ -141,7 +154,9 @@ def architecture_caption(diagram: Diagram) -> str:
             "The block is the first subprogram; the others are called from it and from one another. s0 and s1 are a "
             "subprogram’s inputs (of the block, both are its input), the last line is its output."
         )
-    if diagram.stacks:
+    if diagram.cells:
+        said += cells_caption(diagram)
+    elif diagram.stacks:
         said.append("The input enters at the bottom. Colours mean the same operators as in the figures below.")
     if diagram.connections:
         said.append("A line leads from each encoder layer to the cross-attentions that read it.")
@@ -154,6 +169,23 @@ def architecture_caption(diagram: Diagram) -> str:
     if any(stack.repeats > 1 for stack in diagram.stacks):
         said.append("× counts how often the layers are repeated, with the same operators and weights of their own.")
     return " ".join(said)
+
+
+def cells_caption(diagram: Diagram) -> list[str]:
+    """The sizes around the cells, and how to read their drawing."""
+    said = [f"{diagram.facts[:1].upper()}{diagram.facts[1:]}."] if diagram.facts else []
+    dashed = "Dashed and pale are the operators that learn nothing"
+    if all(cell.single for cell in diagram.cells):
+        return [*said, f"The image enters at the left; every block has the operator that it names. {dashed}."]
+    two = any(cell.inputs == 2 for cell in diagram.cells)
+    before = "Square 0 is the output of the cell before the last, square 1 that of the last"
+    made = "all nodes together" if any(len(cell.output) > 1 for cell in diagram.cells) else "the last node"
+    said.append(
+        f"{before if two else 'The square is the input'}; a circle is a node, the sum of what its lines bring; the "
+        f"output is made of {made}. The words on a line name its operator; a darker shade is a larger one of its kind. "
+        f"{dashed}; a skip hands on what it gets."
+    )
+    return said
 
 
 def progress(run: Gathered) -> str | None:

@@ -11,10 +11,11 @@ from nasformer.report.changes import Line
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of texts, the first column to the left."""
+    """A table of texts, the first column to the left; with `left` all of them, and long texts in several lines."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    left: bool = False
 
 
 @dataclass(frozen=True)

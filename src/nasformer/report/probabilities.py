@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,17 +11,39 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from nasformer.report.figure import FAINT, INK, LINE_COLOURS, QUIET, family, operator_colour, shade, svg, words
-from nasformer.report.reading import natural
+from nasformer.report.edge_table import draw_edge_tables, edge_place, edge_tables
+from nasformer.report.figure import FAINT, INK, LINE_COLOURS, QUIET, family, operator_colour, shades, svg, words
 from nasformer.report.values import Differentiable, Probabilities
 
-_DASHES: dict[str, Any] = {"zero": (0, (1, 1)), "none": (0, (1, 1)), "identity": (0, (4, 1.5)), "skip": (0, (4, 1.5))}
+_DASHES: dict[str, Any] = {
+    "zero": (0, (1, 1)),
+    "none": (0, (1, 1)),
+    "identity": (0, (4, 1.5)),
+    "skip": (0, (4, 1.5)),
+    "noise": (0, (2, 1)),
+    "max_pool": (0, (5, 1)),
+    "average_pool": (0, (3, 1, 1, 1)),
+    "fourier": (0, (6, 1, 1, 1)),
+}
 _MOST_COLUMNS = 4
 _LONGEST_NAME = 20
 
 
-def draw_probabilities(probabilities: Sequence[Probabilities]) -> str:
-    """One panel a node, one line an option; the option that wins is named at its line's end."""
+def on_edges(probabilities: Sequence[Probabilities]) -> bool:
+    """Whether all choices are of operators on the edges of cells."""
+    return bool(probabilities) and all(edge_place(one.choice) is not None for one in probabilities)
+
+
+def draw_probabilities(
+    probabilities: Sequence[Probabilities], edges: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
+    """One panel a node, one line an option; the option that wins is named at its line's end.
+
+    Of operators on the edges of cells, which are many, tables of the last probabilities, those of `edges` before them.
+    """
+    if on_edges(probabilities):
+        last = {o.choice: {name: s[-1] for name, s in zip(o.options, o.shares, strict=True)} for o in probabilities}
+        return draw_edge_tables("probabilities", "Probability of each operator", edge_tables(last, edges), framed=True)
     options = list(dict.fromkeys(option for one in probabilities for option in one.options))
     styles = line_styles(options)
     places = panel_places([one.choice for one in probabilities])
@@ -75,16 +97,11 @@ def _draw_panel(axes: Axes, one: Probabilities, styles: dict[str, dict[str, Any]
 
 def line_styles(options: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour by kind of operator, a darker shade for a larger kernel, dashes where nothing is computed."""
-    kinds: dict[str, list[str]] = {}
-    for option in options:
-        kinds.setdefault(family(option), []).append(option)
-    styles = {}
-    for kind, members in kinds.items():
-        ordered = sorted(members, key=lambda option: natural(option.replace("_", ".")))
-        for place, option in enumerate(ordered):
-            colour = shade(LINE_COLOURS.get(kind) or operator_colour(kind), place, len(members))
-            styles[option] = {"color": colour, "linestyle": _DASHES.get(kind, "-"), "linewidth": 1.2}
-    return styles
+    colours = shades(options, lambda kind: LINE_COLOURS.get(kind) or operator_colour(kind))
+    return {
+        option: {"color": colour, "linestyle": _DASHES.get(family(option), "-"), "linewidth": 1.2}
+        for option, colour in colours.items()
+    }
 
 
 def place_name(choice: str) -> str:

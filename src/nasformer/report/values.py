@@ -9,6 +9,7 @@ from typing import Any
 
 from nasformer.report.diagram import Diagram
 from nasformer.report.evolved import Evolution
+from nasformer.report.watch import Watch
 
 FOUND = "found"
 """The name of the row and of the stage of the architecture that the search found."""
@@ -18,6 +19,16 @@ REFERENCE = "transformer"
 
 START = "start"
 """The same for a search over programs: the program from which it began."""
+RANDOM = "random_architecture"
+"""The same for images, for which there is no Transformer: a member of the space drawn at random."""
+_REFERENCES = {REFERENCE: "Transformer", START: "the start", RANDOM: "the random architecture"}
+
+
+CELLS = ("rome", "gdas", "pc_darts", "darts_minus", "early_stopping")
+"""The kinds of strategies that search cells and nothing else."""
+
+DIFFERENTIABLE = ("darts", *CELLS)
+"""The kinds of strategies after which every model is trained from scratch."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Quality:
 QUALITIES = (
     Quality("bleu", "BLEU", True),
     Quality("chrf", "chrF", True),
-    Quality("accuracy", "accuracy", True),
+    Quality("accuracy", "accuracy (%)", True, 2),
     Quality("perplexity", "perplexity", False, 2),
     Quality("bits_per_byte", "bits per byte", False),
     Quality("loss", "loss", False),
@@ -85,12 +96,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rows of a result, the qualities to show, the limits that the search obeyed, and its kind of strategy."""
+    """The rows of a result, the qualities to show, the limits that the search obeyed, its kind of strategy, and what
+    else a reader must know."""
 
     rows: tuple[Row, ...] = ()
     qualities: tuple[Quality, ...] = QUALITIES[:2]
     limits: Mapping[str, float] = field(default_factory=dict)
     strategy: str = "shrinknas"
+    note: str | None = None
 
     @property
     def main(self) -> Quality:
@@ -100,12 +113,14 @@ class Comparison:
     @property
     def reference(self) -> str:
         """The name of the row that differences are taken to."""
+        if self.main.name == "accuracy":
+            return RANDOM
         return START if self.strategy == "primer" else REFERENCE
 
     @property
     def difference_label(self) -> str:
         """What heads a column of differences."""
-        return f"Δ {self.main.label} to {'the start' if self.reference == START else 'Transformer'}"
+        return f"Δ {self.main.label} to {_REFERENCES[self.reference]}"
 
     def row(self, name: str) -> Row | None:
         """The first row of that name."""
@@ -260,7 +275,8 @@ class Rewinds:
 class Differentiable:
     """A differentiable search: its starts, and of the one that was taken the probabilities and both derivations.
 
-    `zero` says whether Zero was allowed to stay; None where the recipe is not known.
+    `zero` says whether Zero was allowed to stay; None where the recipe is not known. `edges` are the probabilities of
+    the edges of each node in the end, by the choice of them, where they have any of their own.
     """
 
     starts: tuple[Start, ...]
@@ -270,6 +286,7 @@ class Differentiable:
     derivations: tuple[Derivation, ...]
     rewinds: tuple[Rewinds, ...]
     zero: bool | None
+    edges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -299,6 +316,7 @@ class Gathered:
     divergence: tuple[Divergence, ...]
     differentiable: Differentiable | None
     evolution: Evolution | None
+    watch: Watch | None
     scatter: Scatter
     correlation: Correlation | None
     provenance: Provenance

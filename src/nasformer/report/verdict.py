@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasformer.report.figure import words
 from nasformer.report.table import amount, decimals, measured
-from nasformer.report.values import FOUND, REFERENCE, START, Comparison, Derivation, Differentiable, Rewinds, Row
+from nasformer.report.values import CELLS, FOUND, REFERENCE, START, Comparison, Derivation, Differentiable, Rewinds, Row
 
 _FIXED = ((REFERENCE, "the Transformer"), ("lite_transformer", "the Lite Transformer"))
 CONTROLS = {
@@ -14,6 +14,19 @@ CONTROLS = {
         ("random_architecture", "the random architecture"),
         ("uniform_sampling", "uniform sampling"),
         ("plain_darts", "DARTS on the plain Transformer"),
+    ),
+    "cells": (
+        ("random_architecture", "the random architecture"),
+        (REFERENCE, "the Transformer"),
+        ("darts_v2", "the published cells of DARTS"),
+        ("gdas_v1", "the published cells of GDAS"),
+        ("gdas", "GDAS"),
+        ("darts", "DARTS"),
+        ("pc_darts", "PC-DARTS"),
+        ("darts_minus", "DARTS−"),
+        ("early_stopping", "R-DARTS"),
+        ("spos", "SPOS"),
+        ("table_best", "the best in the table"),
     ),
     "primer": (
         (START, "the start"),
@@ -49,6 +62,8 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     value = measured(found.qualities[comparison.main.name], comparison.main)
     where = f" on the {found.split} split" if found.split else ""
     said = [f"It scores {value} {comparison.main.label}{where} with {amount(found.core_parameters)} core parameters."]
+    if comparison.note:
+        said.append(comparison.note)
     if comparison.above_limit(found):
         said.append("The found architecture is above the limit: it does not answer what was asked.")
     by_cost = comparison.strategy == "primer"
@@ -73,7 +88,7 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
         ):
             sizes = f"{amount(row.core_parameters)} core parameters, the found one {amount(found.core_parameters)}"
             said.append(f"{subject} has {sizes}: their difference mixes size and method.")
-    if not by_cost:
+    if not by_cost and found.qualities[comparison.main.name].low is not None:
         said.append("An interval covers the choice of test examples, not the luck of training: compare several seeds.")
     return tuple(said)
 
@@ -142,6 +157,8 @@ def name_of_other(comparison: Comparison) -> str | None:
 
 
 def _controls(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    if comparison.strategy in CELLS:  # which controls make sense is the recipe's to say: of those not run no word
+        return tuple((name, title) for name, title in CONTROLS["cells"] if comparison.row(name))
     return CONTROLS.get(comparison.strategy, CONTROLS["shrinknas"])
 
 
@@ -150,14 +167,23 @@ def _searching(comparison: Comparison, found: Row) -> list[str]:
     if not found.searched:
         return []
     trained, searched = amount(found.trained), amount(found.searched)
-    said = [
-        f"Every model is trained from scratch, the found one for {trained} updates. The search before took {searched} "
-        f"updates of its own, of weights and of logits."
-    ]
+    if not found.trained:  # looked up in a table
+        said = [f"The search took {searched} passes of selections."]
+    elif comparison.strategy in CELLS:
+        said = [
+            f"Every model is trained from scratch, the found one for {trained} updates. The search before took "
+            f"{searched} passes of selections, of weights and of logits."
+        ]
+    else:
+        said = [
+            f"Every model is trained from scratch, the found one for {trained} updates. The search before took "
+            f"{searched} updates of its own, of weights and of logits."
+        ]
     for name, title in _controls(comparison):
         row = comparison.row(name)
         if row and row.searched:
-            said.append(f"{title[0].upper() + title[1:]} searched for {amount(row.searched)} updates.")
+            unit = "passes" if comparison.strategy in CELLS else "updates"
+            said.append(f"{title[0].upper() + title[1:]} searched for {amount(row.searched)} {unit}.")
     return said
 
 
