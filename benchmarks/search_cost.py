@@ -135,8 +135,8 @@ def _fine_tuned(search: ShrinkNasSearch, recipe: Recipe, task: TranslationTask, 
     with Run.create(folder / "run", recipe.data(), seed=1, command="benchmark") as run:
         start = clock()
         model = search.supernet.inherit(architecture)
-        adam = search.path.adam.inherit(search.supernet.sources(architecture), borrow(model))
+        optimizer = search.path.optimizer.inherit(search.supernet.sources(architecture), borrow(model))
         before = recipe.strategy.training.updates
-        train(model, task, recipe.fine_tune, Stage(run, "found"), seed=1, updates_before=before, adam=adam)
+        train(model, task, recipe.fine_tune, Stage(run, "found"), seed=1, updates_before=before, optimizer=optimizer)
         spent = clock() - start
     return spent, sum(seconds(lambda: step(stream.next())) for _ in range(recipe.fine_tune.updates))

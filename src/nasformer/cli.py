@@ -69,7 +69,7 @@ def train(
     architecture: Annotated[str, typer.Argument(help=ARCHITECTURE)],
     run: RunFolder,
     changes: Annotated[list[str] | None, typer.Argument(help="changes: key.path=value")] = None,
-    task: Annotated[str | None, typer.Option(help="path of the text; without it the embedded corpus")] = None,
+    task: Annotated[str | None, typer.Option(help="path of the data; without it those that come along")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one architecture from scratch."""

@@ -194,7 +194,7 @@ def test_a_run_knows_its_text_again(
     corpus.write_text(TEXT.replace("dogs", "frogs"), encoding="utf-8")
     capsys.readouterr()
     assert command(monkeypatch, "resume", str(folder)) == 2
-    assert f"text at {corpus} changed since this run began" in capsys.readouterr().err
+    assert f"data at {corpus} changed since this run began" in capsys.readouterr().err
 
 
 def test_the_same_seed_trains_the_same_and_another_does_not(finished: Path, material: Path, tmp_path: Path) -> None:

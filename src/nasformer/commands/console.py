@@ -12,6 +12,14 @@ TOLD_EVERY = 5.0
 """Seconds between two lines of a stage where there is no terminal to draw bars on; more in a long stage."""
 SELECTIONS_TOLD = 8
 """How often the selection of a differentiable search is told in a stage."""
+RULES = {
+    "without_zero": "without Zero",
+    "with_zero": "with Zero",
+    "topology": "by edges",
+    "joint": "jointly",
+    "operators": "by operators",
+}
+"""The rules by which searches derive, in words."""
 
 
 class ConsoleDisplay:
@@ -27,6 +35,7 @@ class ConsoleDisplay:
         self._told, self._begun = 0.0, {"": (0.0, 0)}
         self._totals: dict[str, int] = {}
         self._selections: dict[str, tuple[int, str]] = {}
+        self._warned: set[str] = set()
 
     def __enter__(self) -> ConsoleDisplay:
         self.bars.start()
@@ -72,7 +81,12 @@ class ConsoleDisplay:
         elif event == "selection":
             self._tell_selection(stage, fields)
         elif event == "derived":
-            self._say(f"{stage}: {derived(fields['without_zero'], fields['with_zero'])}")
+            self._say(f"{stage}: {derived({name: way for name, way in fields.items() if isinstance(way, dict)})}")
+        elif event == "cells":
+            self._tell_cells(stage, fields)
+        elif event == "collapse" and stage not in self._warned:
+            self._warned.add(stage)
+            self._say(f"{stage}: warning at update {fields['update']}: {fields['text']}")
         elif event == "restarts":
             losses = ", ".join(f"{loss:.3f}" for loss in fields["losses"])
             self._say(
@@ -90,6 +104,8 @@ class ConsoleDisplay:
 
     def _tell_selection(self, stage: str, fields: dict[str, Any]) -> None:
         """The entropy and the operators in front, a few times a stage."""
+        if "edges" in fields or not any(".layers." in choice for choice in fields["probabilities"]):
+            return  # cells have too many edges for a line
         update, (told, before) = fields["update"], self._selections.get(stage, (0, ""))
         if update - told < self._totals.get(stage, 0) / SELECTIONS_TOLD:
             return
@@ -98,6 +114,18 @@ class ConsoleDisplay:
         self._say(
             f"{stage}: entropy {fields['entropy']:.2f} of 1; in front {'as before' if front == before else front}"
         )
+
+    def _tell_cells(self, stage: str, fields: dict[str, Any]) -> None:
+        """The skips and parameter-free operators of the derived cells, a few times a stage."""
+        update, (told, _) = fields["update"], self._selections.get(stage, (0, ""))
+        if update - told < self._totals.get(stage, 0) / SELECTIONS_TOLD:
+            return
+        self._selections[stage] = (update, "")
+        found = [
+            f"{name}: {one['skips']} skips, {one['parameter_free']} without parameters, of {one['edges']} edges"
+            for name, one in fields["cells"].items()
+        ]
+        self._say(f"{stage}: epoch {fields['epoch']}, {'; '.join(found)}")
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -129,9 +157,11 @@ def most_probable(probabilities: dict[str, dict[str, float]]) -> str:
     return ", ".join(f"{stack} {line}" for stack, line in lines.items())
 
 
-def derived(without_zero: dict[str, Any], with_zero: dict[str, Any]) -> str:
-    """What both rules for Zero derive; once, where it is the same."""
-    one, other = (f"{d['architecture']}, {d['core_parameters']:,} core parameters" for d in (without_zero, with_zero))
-    if one == other:
-        return f"derived with and without Zero: {one}"
-    return f"derived without Zero: {one}; with Zero: {other}"
+def derived(ways: dict[str, dict[str, Any]]) -> str:
+    """What each rule of a method derives; once, where it is the same."""
+    told = {name: f"{way['architecture']}, {way['core_parameters']:,} core parameters" for name, way in ways.items()}
+    told = {name: told[name] for name in sorted(told, key=lambda name: list(RULES).index(name))}
+    names = " and ".join(RULES[name] for name in told)
+    if len(set(told.values())) == 1:
+        return f"derived {names}: {next(iter(told.values()))}"
+    return "derived " + "; ".join(f"{RULES[name]}: {line}" for name, line in told.items())

@@ -26,7 +26,8 @@ def evaluate(folder: Path, split: str, console: Console) -> dict[str, Any]:
     settings = read_task(run.recipe()["task"])
     network, task = settings.load(folder / "model", folder / VOCABULARIES)
     quality: dict[str, Any] = plain(task.quality(network, split))
-    console.print(f"{split}: {quality_text(quality)} nats per token", markup=False, soft_wrap=True)
+    one = "image" if settings.kind == "images" else "token"
+    console.print(f"{split}: {quality_text(quality)} nats per {one}", markup=False, soft_wrap=True)
     for measured in quality.values():
         if isinstance(measured, dict) and "signature" in measured:
             console.print(measured["signature"])

@@ -49,6 +49,11 @@ def _primitive(primitive: Primitive) -> str:
 STRATEGIES = {
     "shrinknas": "operators and sizes, a sample space that shrinks (ShrinkNAS)",
     "darts": "operators by gradients (DARTS; on a reversible space with rebuilt activations: DARTSformer)",
+    "rome": "cells by gradients through one sampled architecture, topology apart from operators (ROME)",
+    "gdas": "cells by gradients through one sampled operator on every edge (GDAS)",
+    "pc_darts": "cells by gradients, on a part of the channels, edges weighted (PC-DARTS)",
+    "darts_minus": "cells by gradients, with an extra skip on every edge that fades (DARTS-)",
+    "early_stopping": "DARTS that stops where the Hessian's largest eigenvalue grows (R-DARTS-ES)",
     "primer": "programs of primitives by evolution, trained from scratch on equal budgets with hurdles (Primer)",
 }
 
@@ -62,6 +67,7 @@ TABLES = {
     "tasks": lambda: {
         "translation": "two parallel files, a TSV or JSONL, a hub dataset, or the embedded corpus",
         "language": "a text file, a folder of text files, or the source of Python's standard library",
+        "images": "a folder of images by class, packed JPEGs, CIFAR's binary files, or scikit-learn's digits",
     },
 }
 """What can be listed."""

@@ -63,5 +63,6 @@ def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
         console.print(verdict(comparison))
     if gathered.evolution is not None:
         console.print(speedup_line(gathered.evolution.arms), highlight=False)
-    console.print(f"model {run.path / 'model'}, report {page}", markup=False)
+    model = f"model {run.path / 'model'}, " if (run.path / "model").exists() else ""  # a table needs none
+    console.print(f"{model}report {page}", markup=False)
     return result

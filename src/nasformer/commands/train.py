@@ -13,21 +13,27 @@ from nasformer.commands.console import ConsoleDisplay
 from nasformer.commands.evaluate import quality_text
 from nasformer.commands.new_run import new_run
 from nasformer.recipes.experiment import train_alone
+from nasformer.recipes.image_protocol import image_recipe
 from nasformer.recipes.recipe import TrainRecipe, override, task_for
 from nasformer.runs.files import plain
 from nasformer.runs.run import Run
+from nasformer.spaces.families import reads_images
 from nasformer.training.memory import keep_freed_memory
 
 
 def train(
     name: str, data: str | None, changes: Sequence[str], folder: Path, command: str, console: Console
 ) -> dict[str, Any]:
-    """Train the architecture called `name` on the text at `data` (None: an embedded corpus); returns the result.
+    """Train the architecture called `name` on the data at `data` (None: those that come along); returns the result.
 
-    Architectures with an encoder translate, others model language.
+    Architectures with an encoder translate, those of image cells classify images, others model language.
     """
     architecture = find_architecture(name)
-    recipe = override(TrainRecipe(architecture=architecture, task=task_for(architecture, data)), changes)
+    if reads_images(architecture):
+        recipe = image_recipe(architecture, data)
+    else:
+        recipe = TrainRecipe(architecture=architecture, task=task_for(architecture, data))
+    recipe = override(recipe, changes)
     with new_run(recipe, folder, command) as run:
         return carry_out(recipe, run, console)
 

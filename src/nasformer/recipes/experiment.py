@@ -6,6 +6,7 @@ was stopped goes on where it was.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from random import Random
 from typing import Any
@@ -15,7 +16,6 @@ from torch import nn
 from nasformer.errors import RequestError, nearest
 from nasformer.models.build import build
 from nasformer.models.size import core_flops, core_parameters, total_parameters
-from nasformer.models.transformer import ModelSettings
 from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
@@ -58,12 +58,27 @@ LABELS = {
     "longer_start": "start, three times the budget",
     "wider": "found, twice the width",
     "wider_start": "start, twice the width",
+    "darts_v2": "DARTS (published cells)",
+    "gdas_v1": "GDAS (published cells)",
+    "gdas": "GDAS",
+    "darts": "DARTS",
+    "second_order": "DARTS, second order",
+    "pc_darts": "PC-DARTS",
+    "darts_minus": "DARTS−",
+    "early_stopping": "R-DARTS, early stopping",
+    "all_edges": "ROME without topology",
+    "single_sample": "ROME with single samples",
+    "gathered_weights": "ROME, gathering for weights alone",
+    "gathered_logits": "ROME, gathering for logits alone",
+    "pairs": "ROME, edges drawn in sets",
+    "joint": "ROME, derived by the other rule",
+    "table_best": "best in the table",
 }
 """What reports call the controls."""
 
 
 VOCABULARIES = "vocabularies"
-"""The folder of a run for what its task makes of the text once."""
+"""The folder of a run for what its task makes of the data once: vocabularies, tokens, decoded images."""
 
 
 def label(name: str, strategy: str, space: Space) -> str:
@@ -71,10 +86,13 @@ def label(name: str, strategy: str, space: Space) -> str:
     start of a search of programs is the Transformer, but in a space of one's own."""
     if name == "start" and space.name != "primer":
         return "start"
+    if name.startswith("random_architecture_"):
+        return f"{LABELS['random_architecture']}, {name.rpartition('_')[2]}"
     if name != "found":
         return LABELS[name]
     darts = "DARTSformer" if is_reversible(space.template) else "DARTS"
-    return {"shrinknas": "ShrinkNAS", "darts": darts, "primer": "found program"}[strategy]
+    named = {"shrinknas": "ShrinkNAS", "darts": darts, "rome": "ROME", "primer": "found program"}
+    return named.get(strategy) or LABELS[strategy]
 
 
 def open_task(settings: TaskSettings, run: Run) -> Task:
@@ -85,7 +103,7 @@ def open_task(settings: TaskSettings, run: Run) -> Task:
     then, now = run.read_json("data.json"), task.digests()
     if changed := [split for split in now if then.get(split) != now[split]]:
         raise RequestError(
-            f"the {' and '.join(changed)} text at {task.facts()['path']} changed since this run began; restore it, or "
+            f"the {' and '.join(changed)} data at {task.facts()['path']} changed since this run began; restore it, or "
             f"start a new run"
         )
     return task
@@ -124,7 +142,7 @@ def hand_over(model: nn.Module, task: Task, run: Run) -> None:
 def score(
     model: nn.Module,
     task: Task,
-    settings: ModelSettings,
+    settings: Any,
     stage: Stage,
     *,
     updates: int,
@@ -187,10 +205,17 @@ class Experiment:
         rows = [self._arm("found", self.find)]
         found = read_architecture(rows[0]["architecture"])
         self.run.write_json("architectures/best.json", found.data())
-        for name in self.recipe.controls:
+        for name in self._arms():
             rows.append(self._arm(name, partial(self.control, name, found)))
             self._write(rows, None)
         return self._write(rows, self.correlation() if self.recipe.correlation else None)
+
+    def _arms(self) -> Iterator[str]:
+        """The controls; random architectures as many as the recipe asks for."""
+        for name in self.recipe.controls:
+            yield name
+            if name == "random_architecture":
+                yield from (f"{name}_{number}" for number in range(2, self.recipe.random_architectures + 1))
 
     def find(self) -> dict[str, Any]:
         """Search and train; the row of the found architecture."""
@@ -205,6 +230,10 @@ class Experiment:
         has none."""
         return None
 
+    def note(self) -> str | None:
+        """What a reader must know of how the rows were measured, where it is not the usual way."""
+        return None
+
     def _write(self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None) -> dict[str, Any]:
         objective = self.recipe.objective.data()
         limits = {k: v for k, v in objective.items() if k.startswith(("min_", "max_")) and v is not None}
@@ -216,6 +245,7 @@ class Experiment:
             "rows": rows,
             "divergence": self.run.events("divergence"),
             "correlation": correlation,
+            "note": self.note(),
         }
         self.run.write_json("result.json", result)
         return result
@@ -243,8 +273,9 @@ class Experiment:
     def fixed(self, name: str, found: Any) -> Any:
         """The architecture of a control that does not search."""
         core = core_parameters(found)
-        if name == "random_architecture":
-            random = Random(self.seed("random architecture"))
+        if name.startswith("random_architecture"):
+            number = name.removeprefix("random_architecture")
+            random = Random(self.seed("random architecture", *([number] if number else [])))
             return self.equal(found).sample(self.space, random, self.settings)
         operators = {
             "transformer": ("attention", 2.0),
@@ -285,7 +316,7 @@ class Experiment:
         self,
         model: nn.Module,
         name: str,
-        settings: ModelSettings,
+        settings: Any,
         updates: int,
         evaluations: int,
         seconds: float,

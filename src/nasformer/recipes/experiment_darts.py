@@ -15,7 +15,8 @@ from nasformer.runs.stage import Display
 from nasformer.spaces.families import is_reversible
 from nasformer.spaces.named import darts_transformer, resized
 from nasformer.spaces.space import Space
-from nasformer.strategies.darts import Darts, DartsSearch
+from nasformer.strategies.bilevel import BilevelSearch
+from nasformer.strategies.darts import Darts
 from nasformer.strategies.drive import drive
 from nasformer.strategies.memory import plan
 from nasformer.strategies.objective import Objective
@@ -112,7 +113,7 @@ class DartsExperiment(Experiment):
             self.run.record(event, of=stage, **fields)
             self.display.event(event, {"stage": stage} | fields)
 
-    def _inherited_loss(self, search: DartsSearch) -> float:
+    def _inherited_loss(self, search: BilevelSearch) -> float:
         return self.task.validation_loss(search.supernet.at(search.best()))
 
     def _plain_space(self) -> Space:

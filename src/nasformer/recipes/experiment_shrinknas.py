@@ -107,7 +107,7 @@ class ShrinkNasExperiment(Experiment):
     ) -> dict[str, Any]:
         supernet = search.supernet
         model = supernet.inherit(architecture)  # on the supernet's device, where its optimiser state is
-        adam = search.path.adam.inherit(supernet.sources(architecture), borrow(model))
+        optimizer = search.path.optimizer.inherit(supernet.sources(architecture), borrow(model))
         stage = self.stage(name)
         before = self.strategy.training.updates
         train(
@@ -117,7 +117,7 @@ class ShrinkNasExperiment(Experiment):
             stage,
             seed=self.seed(name),
             updates_before=before,
-            adam=adam,
+            optimizer=optimizer,
         )
         updates = self.recipe.total_updates()
         return self.row(model, name, supernet.settings, updates, evaluations, seconds + stage.seconds, stage)

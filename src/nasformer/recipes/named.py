@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from nasformer.operators.catalogue import Dropout
+from nasformer.recipes.image_protocol import image_task, image_training
 from nasformer.recipes.recipe import Recipe
 from nasformer.spaces.named import NamedSpace
 from nasformer.strategies.darts import Darts, Logits
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.primer import Confirmation, Primer
+from nasformer.strategies.rome import Rome
+from nasformer.strategies.rules import CELL_LOGITS
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
+from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.schedule import InverseSquareRoot
+from nasformer.training.schedule import Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training
 
 
@@ -193,6 +197,84 @@ def primer_demo() -> Recipe:
     return recipe.but(name="primer-demo", strategy=strategy, controls=("start", "primer_ez"))
 
 
+def rome_paper() -> Recipe:
+    """ROME as published, on CIFAR-10: S0 at 8 cells and 16 channels, 50 epochs of half the images, seven samples an
+    update; retrained at 20 cells and 36 channels for 600 epochs, for a GPU (docs/papers/rome.md §3)."""
+    return Recipe(
+        name="rome-paper",
+        task=image_task(),
+        space=NamedSpace(name="s0", settings={"channels": 16, "cells": 8}),
+        strategy=Rome(training=_sampled(updates=19_550, images=64), samples=7),
+        fine_tune=image_training(updates=312_500),
+        trained={"channels": 36, "cells": 20},
+        controls=("random_architecture", "gdas", "darts", "darts_v2", "gdas_v1"),
+        random_architectures=3,
+    )
+
+
+def _sampled(updates: int, images: int) -> Training:
+    """How the weights of an image supernet are trained (docs/papers/rome.md §3)."""
+    schedule = Cosine(peak=0.05, end=0.001)
+    return image_training(updates=updates, images=images).but(schedule=schedule)
+
+
+def rome() -> Recipe:
+    """Images in colours for one GPU, or the handwritten digits, in some ten minutes of it: S0 at half the paper's
+    channels, retrained at 8 cells and 16 channels.
+
+    Ours: logits learn faster than in the paper, in proportion to the smaller number of updates.
+    """
+    return rome_paper().but(
+        name="rome",
+        task=Images(),
+        space=NamedSpace(name="s0", settings={"channels": 8, "cells": 5}),
+        strategy=Rome(training=_sampled(updates=1_000, images=64), samples=4, logits=CELL_LOGITS.but(rate=5e-3)),
+        fine_tune=image_training(updates=3_000),
+        trained={"channels": 16, "cells": 8},
+        controls=("random_architecture", "gdas", "darts_v2"),
+    )
+
+
+def rome_small() -> Recipe:
+    """S2 for two CPU cores, at images of 16×16 (docs/papers/rome.md §8): what the supernet trains, nothing enlarged."""
+    return rome().but(
+        name="rome-small",
+        task=Images(size=16, evaluation_images=2_000),
+        space=NamedSpace(name="s2", settings={"channels": 8, "cells": 5}),
+        strategy=Rome(training=_sampled(updates=300, images=64), samples=3, logits=CELL_LOGITS.but(rate=1e-2)),
+        fine_tune=image_training(updates=800, images=64, peak=0.05),
+        trained={},
+        controls=("random_architecture", "gdas", "darts"),
+    )
+
+
+def rome_nasbench201() -> Recipe:
+    """NAS-Bench-201's cells with two inputs a node, a cell a stage, to be looked up in a table (`table=PATH`) where one
+    is at hand, otherwise trained at the benchmark's five cells a stage (docs/papers/rome.md §6.3)."""
+    return rome_small().but(
+        name="rome-nasbench201",
+        space=NamedSpace(name="nasbench201-two-inputs", settings={"channels": 16, "cells": 1}),
+        strategy=Rome(training=_sampled(updates=400, images=64), samples=4, logits=CELL_LOGITS.but(rate=1e-2)),
+        trained={"cells": 5},
+    )
+
+
+def rome_language() -> Recipe:
+    """Cells for language models for two CPU cores: T0 (docs/papers/rome.md §8), beside the Transformer of its size."""
+    schedule = InverseSquareRoot(peak=3e-3, warmup=60)
+    training = Training(updates=600, batch_tokens=2_048, schedule=schedule)
+    return Recipe(
+        name="rome-language",
+        task=Language(length=64, evaluation_tokens=262_144),
+        space=NamedSpace(name="t0", settings={"dim": 48, "blocks": 2}),
+        strategy=Rome(training=training, samples=3, logits=CELL_LOGITS.but(rate=1e-2)),
+        fine_tune=training.but(updates=1_000),
+        dropout=Dropout(residual=0.0),
+        controls=("random_architecture", "gdas", "transformer"),
+        random_architectures=5,
+    )
+
+
 RECIPES = {
     "shrinknas": shrinknas,
     "shrinknas-paper": shrinknas_paper,
@@ -203,6 +285,11 @@ RECIPES = {
     "primer": primer,
     "primer-demo": primer_demo,
     "primer-paper": primer_paper,
+    "rome": rome,
+    "rome-language": rome_language,
+    "rome-nasbench201": rome_nasbench201,
+    "rome-paper": rome_paper,
+    "rome-small": rome_small,
     "demo": demo,
 }
 """Every recipe, by name."""

@@ -17,12 +17,18 @@ from nasformer.spaces.named import NamedSpace
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
-from nasformer.spaces.value import BY_KIND, Value
+from nasformer.spaces.value import BY_KIND, Count, Value
 from nasformer.strategies.darts import Darts
+from nasformer.strategies.darts_minus import DartsMinus
+from nasformer.strategies.early_stopping import EarlyStopping
+from nasformer.strategies.gdas import Gdas
 from nasformer.strategies.objective import Objective
+from nasformer.strategies.pc_darts import PcDarts
 from nasformer.strategies.primer import Primer
+from nasformer.strategies.rome import Rome
 from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.corpora import absolute
+from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
 from nasformer.training.trainer import Training
@@ -55,6 +61,21 @@ Control = Literal[
     "longer_start",
     "wider",
     "wider_start",
+    "darts_v2",
+    "gdas_v1",
+    "gdas",
+    "darts",
+    "second_order",
+    "pc_darts",
+    "darts_minus",
+    "early_stopping",
+    "all_edges",
+    "single_sample",
+    "gathered_weights",
+    "gathered_logits",
+    "pairs",
+    "joint",
+    "table_best",
 ]
 """What can stand beside the found architecture:
 
@@ -64,27 +85,47 @@ equal core size and `retrained`, the found one, from scratch; the fixed architec
 differentiable search: `plain_darts`, the same search on the plain Transformer; `uniform_sampling` of single paths;
 `other_zero`, what is derived with Zero allowed (or not, where it was). Of a search of programs: `start`, where it
 began; `random_mutation`, the same search without selection; known programs of the start's size, at equal budget;
-`longer` and `wider`, the found program at three times the budget and at twice the width, and the start beside it.
+`longer` and `wider`, the found program at three times the budget and at twice the width, and the start beside it. Of a
+search of cells: known cells at the same sizes (`darts_v2`, `gdas_v1`); other methods on the same supernet and budget
+(`gdas`, `darts`, `second_order`, `pc_darts`, `darts_minus`, `early_stopping`, which is R-DARTS, `spos`); ROME without
+one of its parts (`all_edges`: without topology, `single_sample`, `gathered_weights` and `gathered_logits`: samples
+gathered for these alone), with edges drawn as sets (`pairs`), derived otherwise (`joint`); the best in a table
+(`table_best`).
 """
 Strategy = Annotated[
-    Annotated[ShrinkNas, Tag("shrinknas")] | Annotated[Darts, Tag("darts")] | Annotated[Primer, Tag("primer")], BY_KIND
+    Annotated[ShrinkNas, Tag("shrinknas")]
+    | Annotated[Darts, Tag("darts")]
+    | Annotated[Primer, Tag("primer")]
+    | Annotated[Rome, Tag("rome")]
+    | Annotated[Gdas, Tag("gdas")]
+    | Annotated[PcDarts, Tag("pc_darts")]
+    | Annotated[DartsMinus, Tag("darts_minus")]
+    | Annotated[EarlyStopping, Tag("early_stopping")],
+    BY_KIND,
 ]
 """How a recipe can search."""
-TASKS: dict[str, type[Translation] | type[Language]] = {"translation": Translation, "language": Language}
+TASKS: dict[str, type[Translation] | type[Language] | type[Images]] = {
+    "translation": Translation,
+    "language": Language,
+    "images": Images,
+}
 """Every task, by its kind."""
 Task = Annotated[
-    Annotated[Translation, Tag("translation")] | Annotated[Language, Tag("language")],
+    Annotated[Translation, Tag("translation")]
+    | Annotated[Language, Tag("language")]
+    | Annotated[Images, Tag("images")],
     Discriminator(lambda value: value.get("kind", "translation") if isinstance(value, dict) else value.kind),
 ]
 """What models are made for; a task without a kind is translation."""
 
 
-def task_for(architecture: Any, path: str | None = None) -> Translation | Language:
-    """The task that an architecture is made for, by whether it has an encoder, on the data at `path`."""
+def task_for(architecture: Any, path: str | None = None) -> Translation | Language | Images:
+    """The task that an architecture is made for, on the data at `path`: by whether it reads images, else by whether it
+    has an encoder."""
     return next(task for task in TASKS.values() if task.fits(architecture))(path=path)
 
 
-def read_task(data: dict[str, Any]) -> Translation | Language:
+def read_task(data: dict[str, Any]) -> Translation | Language | Images:
     """The task that plain data describe."""
     return TASKS[data.get("kind", "translation")].read(data)
 
@@ -107,6 +148,10 @@ class Recipe(Value):
 
     `space` is the name of a space, a name with settings, or an architecture with open fields. `correlation` is the
     number of architectures that are also trained from scratch to see how inherited scores rank them (0: none).
+    `random_architectures` is how many the control `random_architecture` trains. What a search of cells derives is
+    trained at the sizes in `trained` (of images channels and cells, of sequences dim and blocks; without: those of the
+    search), for which the limits hold; with `table`, the path of a published table, it is looked up there instead, as
+    the accuracy on `table_data`.
     """
 
     kind: Literal["search"] = "search"
@@ -119,6 +164,12 @@ class Recipe(Value):
     dropout: Dropout = Dropout(residual=0.2)
     controls: tuple[Control, ...] = ("random_search", "spos", "transformer", "lite_transformer", "light_convolution")
     correlation: Annotated[int, Field(ge=0)] = 0
+    random_architectures: Annotated[int, Field(ge=1)] = 1
+    trained: dict[Literal["channels", "cells", "dim", "blocks"], Annotated[Count, Field(ge=1)]] = Field(
+        default_factory=dict
+    )
+    table: str | None = None
+    table_data: str = "cifar10"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     seed: int = 1
 
@@ -133,7 +184,7 @@ class Recipe(Value):
                     f"strategy.training.{name} is {search} and fine_tune.{name} is {tuning}; controls are trained with "
                     f"the second, so a fair comparison needs both alike: change both"
                 )
-        if self.correlation and not inherits:
+        if self.correlation and self.strategy.kind == "primer":
             raise RequestError("correlation is of scores on inherited weights, and this strategy has none; expected 0")
         if self.correlation == 1:
             raise RequestError("correlation=1 correlates nothing; expected 0 (none) or at least 2 architectures")
@@ -189,6 +240,8 @@ def override(recipe: R, changes: Sequence[str]) -> R:
         data["space"] = read_architecture_file(Path(space)).data()
     if data["task"]["path"] is not None:
         data["task"]["path"] = absolute(str(data["task"]["path"]))
+    if data.get("table") is not None:
+        data["table"] = absolute(str(data["table"]))
     return type(recipe).read(data)
 
 

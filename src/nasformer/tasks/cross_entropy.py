@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -24,6 +25,10 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         logits, normaliser, target, counted = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: all of it from the logits, nothing in place
+            hot = F.one_hot(target, logits.shape[1])
+            result = logits.softmax(1) - (1 - ctx.smoothing) * hot - ctx.smoothing / logits.shape[1]
+            return result * (gradient * counted).to(result.dtype).unsqueeze(1), None, None, None
         result = (logits - normaliser.unsqueeze(1)).exp_()
         if ctx.smoothing:
             result.sub_(ctx.smoothing / logits.shape[1])

@@ -1,0 +1,295 @@
+"""A search of cells carried out: search, derivation, training from scratch, and the controls on the same supernet.
+
+Every searching control gets the budget of the search it stands beside, counted in passes: a forward and a backward pass
+of one selection. ROME gathers K samples an update; a method of single samples gets K times as many updates, one that
+runs all options at once (DARTS and its kin), whose passes cost several times as much, as many updates as ROME.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from nasformer.errors import RequestError
+from nasformer.measures.statistics import rank_correlation
+from nasformer.models.build import build
+from nasformer.models.size import core_flops, core_parameters, total_parameters
+from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.recipe import Recipe
+from nasformer.runs.run import Run
+from nasformer.runs.stage import Display, Stage
+from nasformer.spaces.cell import cells
+from nasformer.spaces.families import reads_images
+from nasformer.spaces.named import ARCHITECTURES, sized
+from nasformer.spaces.program_space import ProgramSpace
+from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
+from nasformer.strategies.darts import Darts
+from nasformer.strategies.darts_minus import DartsMinus
+from nasformer.strategies.drive import drive
+from nasformer.strategies.early_stopping import EarlyStopping
+from nasformer.strategies.gdas import Gdas
+from nasformer.strategies.pc_darts import PcDarts
+from nasformer.strategies.rome import Rome
+from nasformer.strategies.shrinknas import Exploration, ShrinkNas
+from nasformer.strategies.single_path import Ranking
+from nasformer.supernets.named import supernet_of
+from nasformer.tasks.nas_table import NasTable
+from nasformer.tasks.scorecard import Scorecard
+from nasformer.training.train import train
+
+STRATEGIES = ("rome", "gdas", "darts", "pc_darts", "darts_minus", "early_stopping")
+"""The kinds of strategies that search cells by gradients."""
+ABLATIONS = ("all_edges", "single_sample", "gathered_weights", "gathered_logits", "pairs")
+"""Controls that are ROME with one part changed."""
+KNOWN = {"darts_v2": "darts-v2", "gdas_v1": "gdas-v1"}
+"""Controls that are known cells, and the architectures that hold them."""
+
+
+def searches_cells(recipe: Recipe) -> bool:
+    """Whether a recipe is a differentiable search of a space of cells."""
+    space = recipe.open_space()
+    return recipe.strategy.kind in STRATEGIES and not isinstance(space, ProgramSpace) and any(cells(space.template))
+
+
+class CellExperiment(Experiment):
+    """The derived architecture is trained from scratch, at the sizes that the recipe's `trained` says; or it is looked
+    up in a table."""
+
+    searching = (
+        *("gdas", "darts", "second_order", "pc_darts", "darts_minus", "early_stopping", "spos"),
+        *ABLATIONS,
+    )
+    """Controls that search themselves."""
+    controls = ("random_architecture", "transformer", *KNOWN, "joint", "table_best", *searching)
+
+    def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
+        self.objective = recipe.objective.but(at=recipe.trained)
+        super().__init__(recipe, run, display)
+        if recipe.objective.memory is not None:
+            raise RequestError(
+                "objective.memory plans reversible searches; a search of cells has no plan: expected no such limit"
+            )
+        if unknown := [name for name in recipe.trained if not hasattr(self.space.template, name)]:
+            raise RequestError(f"trained.{unknown[0]}: the family {self.space.template.family} has no such size")
+        self.strategy: Any = recipe.strategy
+        self.table = None if recipe.table is None else NasTable.read_file(recipe.table)
+        if self.table is None and "table_best" in recipe.controls:
+            raise RequestError("the control table_best needs a table; set table to the path of one")
+        if self.table is not None:
+            self.table.accuracy(self.space.sample(Random(0)), recipe.table_data)  # whether it holds this space at all
+        for name in recipe.controls:
+            if name in KNOWN and self.space.template.family != "image_cells":
+                raise RequestError(f"the control {name} is a network of image_cells; {self.space.name} is none")
+            if name in ("joint", *ABLATIONS) and recipe.strategy.kind != "rome":
+                raise RequestError(f"the control {name} changes a part of ROME; it needs strategy.kind=rome")
+            if name == "joint" and getattr(recipe.strategy, "topology", "") == "all":
+                raise RequestError("the control joint derives from the logits of edges; strategy.topology=all has none")
+            if name == "pc_darts" and not reads_images(self.space.template):
+                raise RequestError(f"the control pc_darts is for images; the space {self.space.name} is none of them")
+            if name == "transformer" and self.space.template.family != "cell_decoder_only":
+                raise RequestError(f"the control transformer stands beside language models; {self.space.name} is none")
+
+    def check(self) -> None:
+        """Raises `RequestError` where no member of the space is within the limits."""
+        self.objective.check(self.space, self.settings)
+
+    def note(self) -> str | None:
+        """Which table the rows were looked up in, and how good its members of the space are."""
+        if self.table is None:
+            return None
+        members, data = self._members_of_table(), self.recipe.table_data
+        (best, _), mean = self.table.best(data, among=members), self.table.mean(data, among=members)
+        return (
+            f"Nothing was trained after the searches: accuracies on {data} are looked up in {self.table.text()}. "
+            f"Of the {len(members):,} architectures of the space the best there has {best:.2f}, the mean is {mean:.2f}."
+        )
+
+    def equal(self, found: Any) -> Any:
+        """The recipe's limits, and the core size of the found architecture."""
+        return self.objective.near(core_parameters(found))
+
+    def find(self) -> dict[str, Any]:
+        """Search, then train what was derived."""
+        search, seconds = self._searched(self.strategy, "search")
+        return self.from_scratch(search.best(), "found", searched=passes(self.strategy), seconds=seconds)
+
+    def control(self, name: str, found: Any) -> dict[str, Any]:
+        """Other methods search with the same budget; `joint` derives otherwise from the same search."""
+        if name == "spos":
+            return self._spos(found)
+        if name in self.searching:
+            method = self.method(name)
+            search, seconds = self._searched(method, f"{name}_search")
+            return self.from_scratch(search.best(), name, searched=passes(method), seconds=seconds)
+        if name == "joint":
+            search, _ = self._searched(self.strategy, "search")
+            other = "topology" if self.strategy.derive == "joint" else "joint"
+            return self.from_scratch(search.best(derive=other), name, searched=passes(self.strategy))
+        if name == "table_best":
+            return self._best_of_table()
+        return super().control(name, found)
+
+    def fixed(self, name: str, found: Any) -> Any:
+        """Known cells, the Transformer of the found one's size, random members of it."""
+        if name in KNOWN:
+            return ARCHITECTURES[KNOWN[name]]()
+        if name == "transformer":
+            return self._transformer(found)
+        return super().fixed(name, found)
+
+    def method(self, name: str) -> Any:
+        """The strategy of a searching control, with the budget of the recipe's (see the head of this file)."""
+        own = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
+        samples = own.gathering.weights if isinstance(own, Rome) else 1
+        shared: dict[str, Any] = {
+            field: getattr(own, field)
+            for field in ("training", "logits", "weight_part", "micro_batches", "epochs", "rewinds")
+        }
+        single = shared | {"training": own.training.but(updates=own.training.updates * samples)}
+        sampled = {"temperature": own.temperature} if isinstance(own, Rome | Gdas) else {}
+        rome = own if isinstance(own, Rome) else Rome(**shared | sampled, samples=1)
+        darts = Darts(**shared)
+        methods = {
+            "gdas": lambda: Rome(**single | sampled, samples=1, topology="all", zero=rome.zero, order="weights_first"),
+            "darts": lambda: darts,
+            "second_order": lambda: darts.but(second_order=True),
+            "early_stopping": lambda: EarlyStopping(darts=darts),
+            "pc_darts": lambda: PcDarts(**shared | {"logits": own.logits.but(rate=2 * own.logits.rate)}),
+            "darts_minus": lambda: DartsMinus(**shared),
+            "all_edges": lambda: rome.but(topology="all"),
+            "pairs": lambda: rome.but(topology="pairs"),
+            "single_sample": lambda: rome.but(training=single["training"], **_samples(1, 1)),
+            "gathered_weights": lambda: rome.but(**_samples(samples, 1)),
+            "gathered_logits": lambda: rome.but(training=single["training"], **_samples(1, samples)),
+        }
+        return methods[name]()
+
+    def from_scratch(self, architecture: Any, name: str, **cost: Any) -> dict[str, Any]:
+        """The row of an architecture trained from scratch at the recipe's sizes, or looked up."""
+        if architecture.family == self.space.template.family:
+            architecture = architecture.but(**self.recipe.trained)
+        if self.table is not None:
+            return self._looked_up(architecture, **cost)
+        return super().from_scratch(architecture, name, **cost)
+
+    def correlation(self) -> dict[str, Any]:
+        """How losses on inherited weights rank random cells against training each from scratch (at the size of the
+        search), for the search and for each control that searched with other edges."""
+        names = ["search", *(f"{name}_search" for name in ("all_edges", "gdas") if name in self.recipe.controls)]
+        random, members = Random(self.seed("correlation")), list[Any]()
+        while len(members) < self.recipe.correlation:
+            member = self.space.sample(random)
+            members += [member] if member not in members else []
+        alone = [self._alone(number, member) for number, member in enumerate(members)]
+        found: dict[str, Any] = {"members": len(members), "alone": alone, "searches": {}}
+        for stage in names:
+            method = self.strategy if stage == "search" else self.method(stage.removesuffix("_search"))
+            search, _ = self._searched(method, stage)
+            tokens = 8 * method.training.batch_tokens
+            ranking = Ranking(search.path, self.objective, members, self.seed("correlation"), tokens)
+            while not ranking.finished():
+                ranking.advance()
+            kendall = rank_correlation(ranking.scores, alone).kendall
+            measured = {"kendall": kendall.value, "low": kendall.low, "high": kendall.high}
+            found["searches"][stage] = measured | {"inherited": ranking.scores}
+            if stage == "search":
+                found |= measured
+        sizes = rank_correlation([-core_parameters(member) for member in members], alone)
+        return found | {"size_kendall": sizes.kendall.value}
+
+    def _alone(self, number: int, member: Any) -> float:
+        path = f"rows/correlation/{number}.json"
+        if not (self.run.path / path).exists():
+            model = build(member, self.settings, seed=self.seed("correlation", number))
+            stage = self.stage(f"correlation_{number}")
+            train(model, self.task, self.recipe.fine_tune, stage, seed=self.seed("alone", number))
+            self.run.write_json(path, {"loss": self.task.validation_loss(model)})
+        return float(self.run.read_json(path)["loss"])
+
+    def _searched(self, strategy: Any, stage: str) -> tuple[Any, float]:
+        """A search of this run, taken to its end; and its seconds."""
+        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"), **getattr(strategy, "ways", {}))
+        search = strategy.begin(self.space, self.objective, self.task, supernet, self.seed("search", stage))
+        place = self.stage(stage)
+        drive(search, place)
+        return search, place.seconds
+
+    def _spos(self, found: Any) -> dict[str, Any]:
+        """Uniform single paths for as many passes as the search took, then evolution on inherited weights among
+        architectures of the found one's size."""
+        own = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
+        training = own.training.but(updates=passes(self.strategy))
+        exploration = Exploration(
+            members=20, iterations=4, first_ranking=40, validation_tokens=own.training.batch_tokens
+        )
+        strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
+        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"))
+        search = strategy.begin(
+            self.space, self.objective, self.task, supernet, self.seed("search", "spos"), self.equal(found)
+        )
+        place: Stage = self.stage("spos_search")
+        drive(search, place)
+        cost = {"evaluations": search.evaluations, "seconds": place.seconds}
+        return self.from_scratch(search.best(), "spos", searched=training.updates, **cost)
+
+    def _transformer(self, found: Any) -> Any:
+        """The standard decoder-only Transformer with as many layers as the found one has blocks, of its core size."""
+
+        def decoder(architecture: EncoderDecoder) -> DecoderOnly:
+            layers = tuple(layer.but(cross=None) for layer in architecture.decoder.layers)
+            return DecoderOnly(norm="pre", decoder=Decoder(dim=architecture.decoder.dim, layers=layers))
+
+        def size(architecture: EncoderDecoder) -> int:
+            return core_parameters(decoder(architecture))
+
+        depth = {"encoder_layers": 1, "decoder_layers": found.blocks}
+        return decoder(sized("attention", 2.0, core_parameters(found), size, **depth))
+
+    def _looked_up(
+        self, architecture: Any, *, searched: int = 0, evaluations: int = 0, seconds: float = 0.0
+    ) -> dict[str, Any]:
+        """The row of an architecture whose accuracy the table tells."""
+        assert self.table is not None
+        data = self.recipe.table_data
+        members = self._members_of_table()
+        standing = {
+            "rank": self.table.rank(architecture, data, among=members),
+            "members": len(members),
+            "best": self.table.best(data, among=members)[0],
+            "mean": self.table.mean(data, among=members),
+        }
+        scorecard = Scorecard(
+            quality={"split": "test", "accuracy": {"value": self.table.accuracy(architecture, data)}},
+            core_parameters=core_parameters(architecture),
+            total_parameters=total_parameters(architecture, self.settings),
+            flops=core_flops(architecture),
+            updates=searched,
+            evaluations=evaluations,
+            seconds=seconds,
+        )
+        return {"architecture": architecture.data(), "scorecard": scorecard.data(), "table": standing}
+
+    def _best_of_table(self) -> dict[str, Any]:
+        """The best member of the space that the table knows: how good a search could be."""
+        assert self.table is not None
+        _, keys = self.table.best(self.recipe.table_data, among=self._members_of_table())
+        return self._looked_up(self.table.architecture(keys[0]))
+
+    def _members_of_table(self) -> list[str]:
+        assert self.table is not None
+        if not hasattr(self, "_keys"):
+            self._keys = list(dict.fromkeys(self.table.key(member) for member in self.space.members()))
+        return self._keys
+
+
+def passes(strategy: Any) -> int:
+    """The passes of a search: of weights and of logits, each selection one."""
+    if isinstance(strategy, EarlyStopping):
+        strategy = strategy.darts
+    gathering = getattr(strategy, "gathering", None)
+    each = (gathering.weights + gathering.logits) if gathering is not None else 2
+    return int(strategy.training.updates) * each
+
+
+def _samples(weights: int, logits: int) -> dict[str, Any]:
+    return {"samples": max(weights, logits), "samples_weights": weights, "samples_logits": logits}
