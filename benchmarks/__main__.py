@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.attention_forms import attention_forms
+from benchmarks.cell_steps import darts_step, gdas_step, rome_step
 from benchmarks.convolution_forms import convolution_forms
 from benchmarks.data_wait import data_wait
 from benchmarks.figure import Figure, Options
@@ -25,6 +26,7 @@ from benchmarks.reversible_options import reversible_options
 from benchmarks.reversible_precision import reversible_precision
 from benchmarks.reversible_step import reversible_step
 from benchmarks.reversible_table import reversible_table
+from benchmarks.rome_memory import rome_darts_memory, rome_gdas_memory, rome_samples_memory
 from benchmarks.search_cost import search_cost, search_cost_measured
 from benchmarks.step_cost import step_cost
 from benchmarks.supernet_step import supernet_step, supernet_step_small
@@ -57,6 +59,12 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
     "random_programs": random_programs,
     "hurdle_saving": hurdle_saving,
     "worker_scaling": worker_scaling,
+    "rome_gdas_memory": rome_gdas_memory,
+    "rome_darts_memory": rome_darts_memory,
+    "rome_samples_memory": rome_samples_memory,
+    "rome_step": rome_step,
+    "gdas_step": gdas_step,
+    "darts_step": darts_step,
 }
 """Every benchmark, by name."""
 

@@ -155,7 +155,7 @@ GLOBAL_RANDOMNESS = {
         for name in ("seed", "random", "randint", "choice", "choices", "sample", "shuffle", "randrange")
     ),
 }
-OWNERS = {"operators/reversible.py", "training/randomness.py"}
+OWNERS = {"operators/reversible.py", "tasks/images.py", "training/randomness.py"}
 """Who may touch the global generators: they are put back as they were."""
 
 

@@ -61,6 +61,11 @@ def test_rank_correlation_knows_hand_counted_orders() -> None:
     assert (backwards.kendall.value, backwards.spearman) == (pytest.approx(-1), pytest.approx(-1))
 
 
+def test_two_things_agree_or_not() -> None:
+    for other, expected in (([3, 4], 1.0), ([4, 3], -1.0), ([3, 3], math.nan)):
+        assert rank_correlation([1, 2], other).kendall.value == pytest.approx(expected, nan_ok=True)
+
+
 def test_the_kendall_interval_holds_the_value_and_narrows_with_more_things() -> None:
     random = np.random.default_rng(1)
     x = random.normal(size=400)

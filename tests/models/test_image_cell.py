@@ -252,7 +252,7 @@ def test_cells_read_the_two_before_them() -> None:
     first = second = model.stem(x)
     shapes = []
     for place, each in zip(model.places(model.architecture), model.cells, strict=True):
-        zero, one = each.preprocess[0](first), each.preprocess[1](second)
+        zero, one = each.preprocess[0](F.relu(first)), each.preprocess[1](F.relu(second))
         if place.reduction:
             two = each.nodes.get_submodule("0.from_0")(zero) + each.nodes.get_submodule("0.from_1")(one)
             three = each.nodes.get_submodule("1.from_1")(one) + two

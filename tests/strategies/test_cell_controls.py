@@ -101,6 +101,16 @@ def test_a_control_beats_chance_on_a_toy_landscape(strategy: Any) -> None:
     assert better >= 3
 
 
+@pytest.mark.parametrize("name", ["darts", "darts_minus", "pc_darts", "gdas"])
+def test_the_halves_of_an_update_come_in_the_order_of_the_released_code(name: str) -> None:
+    task = Hill()
+    strategy = STRATEGIES[name].but(**{"resting": 0.0} if name == "pc_darts" else {})
+    search, _ = on_landscape(strategy, task=task)
+    search.step()
+    weights, logits = 0.101, -0.099
+    assert task.met == pytest.approx([weights, logits] if name == "gdas" else [logits, weights])
+
+
 def test_gdas_is_rome_without_its_two_ideas() -> None:
     gdas, _ = on_landscape(STRATEGIES["gdas"], WIDER)
     rome = Rome(training=SHORT, logits=FAST, epochs=2, topology="all", samples=1, order="weights_first")
@@ -297,6 +307,23 @@ def test_a_search_stops_where_the_eigenvalue_grows_and_gives_back_the_earlier_ce
     assert search.search.path.updates == 20  # the first rise came before half of the updates
 
 
+def test_what_the_eigenvalue_cannot_tell_stops_nothing() -> None:
+    darts = Darts(training=TRAINING.but(updates=8), logits=FAST, epochs=2)
+    strategy = EarlyStopping(darts=darts, every=1, window=1, back=1, not_before=0.0)
+    search, landscape = on_landscape(strategy)
+    landscape.weights["cell.nodes.0.from_0.0"].fill_(math.nan)  # as an update whose gradients overflow leaves it
+    assert search._measure(1) == {"update": 1, "eigenvalue": None, "mean": None, "ratio": None}
+    search, _ = on_landscape(strategy)
+    values = iter([-1.0, -2.0, -4.0, 0.0, 5.0, 5.0, 5.0, 5.0])  # a mean that is not positive has no ratio
+    search._eigenvalue = lambda update: next(values)
+    to_the_end(search)
+    assert not search.stopped
+    search, _ = on_landscape(strategy, task=Hill(broken=frozenset({1})))
+    (event,) = search.step().events
+    assert event == ("rewound", {"update": 1, "to": 0, "slower": 0.5})
+    assert search.measured == []  # nothing is measured before the first update
+
+
 def test_uniform_single_paths_and_random_search_run_on_cells() -> None:
     exploration = Exploration(members=4, iterations=2, first_ranking=4, validation_tokens=32)
     like = ShrinkNas(training=SHORT, rounds=2, exploration=exploration, divergence_members=0)
@@ -320,6 +347,8 @@ def test_the_settings_of_cells() -> None:
         1e-3,
         1e-3,
     )
+    published = (Rome(), Gdas(), DartsMinus(), EarlyStopping().darts)
+    assert all((strategy.logits, strategy.weight_part) == (CELL_LOGITS, 0.5) for strategy in published)
     assert Rome().samples == 7
     assert PcDarts().logits.rate == 6e-4
 

@@ -76,6 +76,7 @@ def test_scatter_and_entropy_by_hand() -> None:
     assert math.isclose(scatter(samples), 1.0 + 3.0)
     assert math.isnan(scatter(samples[:1]))
     assert math.isclose(entropy([torch.zeros(4), torch.tensor([100.0, 0.0])]), 0.5, rel_tol=1e-5)
+    assert entropy([torch.tensor([200.0, 0.0])]) == 0  # a probability too small for a number
 
 
 def test_every_operator_that_ran_is_counted_once_an_update() -> None:

@@ -229,6 +229,9 @@ def test_the_temperature_falls_by_epochs() -> None:
     assert [epoch for epoch, _, _ in found] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
     assert {temperature for _, temperature, _ in found} == {10.0, 7.0, 4.0, 1.0}
     assert [update for update, (_, _, ends) in enumerate(found, 1) if ends] == [3, 5, 8, 10]
+    search, _ = on_landscape(training=TRAINING.but(updates=3), epochs=50)
+    search.path.updates = 3
+    assert search.moment.between(10.0, 0.1) == pytest.approx(0.1)  # with fewer updates than epochs, too
 
 
 def _set(search: BilevelSearch, edges: list[float] | None, operators: dict[int, list[float]], node: int = 1) -> None:

@@ -90,7 +90,8 @@ def test_two_predecessors_leave_v1_no_gradient_and_v2_its_known_one() -> None:
 def test_every_weight_is_exactly_one_and_the_options_are_plain(dtype: torch.dtype) -> None:
     for seed in range(200):
         noise = gumbel_noise((3, 10), generator(seed), dtype)
-        logits = 0.3 * torch.randn(10, generator=generator(seed), dtype=dtype)
+        logits = (0.3 * torch.randn(10, generator=generator(seed), dtype=dtype)).requires_grad_()
+        assert top(logits.detach()[:5], 2, 0.37, noise[1, :5]).weights is None  # nothing to differentiate: no weight
         for chosen, count in (
             (one(logits[:7], 0.1, noise[0, :7]), 1),
             (top(logits[:5], 2, 0.37, noise[1, :5]), 2),

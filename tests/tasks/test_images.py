@@ -19,6 +19,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from nasformer.errors import RequestError
 from nasformer.models.build import build
 from nasformer.operators.catalogue import Dropout
+from nasformer.spaces.known_cells import s4
 from nasformer.spaces.named import ARCHITECTURES
 from nasformer.tasks import image_data
 from nasformer.tasks.augmentation import Augmentation, moved, squares
@@ -224,6 +225,21 @@ def test_a_drawn_part_of_the_validation_split(task: ImageTask) -> None:
     assert [part.tokens for part in parts] == [34, 33, 33]
     assert torch.equal(torch.cat([part.images for part in parts]), first[0].images)
     assert sum((part.rows for part in parts), ()) == first[0].rows
+
+
+def test_a_network_of_noise_is_scored_alike_each_time(task: ImageTask) -> None:
+    space = s4(channels=4, cells=3)
+    architecture = space.close(lambda choice: 0 if choice.count == 1 else (0, 1))
+    model = build(architecture, task.model_settings(Dropout()), seed=1)
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    scores = []
+    for _ in range(2):
+        batches = task.draw(60, np.random.default_rng(1))
+        scores.append([task.validation_loss(model), float(task.hidden(model, batches[0]).sum())])
+        torch.randn(1)
+    assert scores[0] == scores[1]
+    torch.set_rng_state(state)
 
 
 def test_hidden_is_what_the_classifier_reads(task: ImageTask) -> None:

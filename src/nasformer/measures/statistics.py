@@ -80,6 +80,8 @@ def rank_correlation(
 
 
 def _kendall(pairs: np.ndarray) -> float:
+    if len(pairs) == 2:  # where SciPy divides by zero
+        return float(np.sign(np.diff(pairs, axis=0).prod())) or math.nan
     return float(stats.kendalltau(pairs[:, 0], pairs[:, 1], method="asymptotic").statistic)
 
 

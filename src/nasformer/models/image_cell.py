@@ -24,10 +24,10 @@ from nasformer.operators.image import (
     BatchNorm,
     Classifier,
     FactorisedReduction,
-    ImageConvolution,
     Projection,
     ResidualReduction,
     image_operator,
+    side_by_side,
 )
 from nasformer.spaces.cell import Edge
 from nasformer.spaces.image_cell import BlockChain, ImageCells, StagedCells
@@ -200,7 +200,8 @@ class ImageCellsModel(_ImageNetwork):
 
     @staticmethod
     def frame(architecture: ImageCells, settings: ImageSettings) -> Frame:
-        """Stem, and for each cell what prepares its two inputs."""
+        """Stem, and for each cell what prepares its two inputs, which have gone through one ReLU for both cells that
+        read them: kept once for the backward pass."""
         stem, size = architecture.stem * architecture.channels, settings.size
         yield "stem", ImagePart(Projection, (settings.input_channels, stem, 3), settings.input_channels, size)
         (first, first_size), (second, size) = (stem, size), (stem, size)
@@ -208,10 +209,10 @@ class ImageCellsModel(_ImageNetwork):
         for place in ImageCellsModel.places(architecture):
             names = _preprocess(place)
             if reduced:
-                yield names[0], ImagePart(FactorisedReduction, (first, place.channels), first, first_size)
+                yield names[0], ImagePart(FactorisedReduction, (first, place.channels, False), first, first_size)
             else:
-                yield names[0], ImagePart(ImageConvolution, (first, place.channels, 1), first, first_size)
-            yield names[1], ImagePart(ImageConvolution, (second, place.channels, 1), second, size)
+                yield names[0], ImagePart(Projection, (first, place.channels), first, first_size)
+            yield names[1], ImagePart(Projection, (second, place.channels), second, size)
             first, first_size = second, size
             second = place.channels * len(cell_at(architecture, place.cell).nodes)
             size = _size(architecture, settings, place)
@@ -224,13 +225,16 @@ class ImageCellsModel(_ImageNetwork):
         return place.channels * len(cell_at(architecture, place.cell).nodes)
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        first = second = self._stem(images)
+        output = self._stem(images)
+        first = second = F.relu(output)
         context, auxiliary = self._context(), None
         for index, cell in enumerate(self.cells):
-            first, second = second, torch.cat(cell((first, second), *context), dim=1)
+            output = side_by_side(cell((first, second), *context))
             if index == self.auxiliary_after and self.auxiliary is not None and self.training:
-                auxiliary = self.auxiliary(second)
-        return second.mean((2, 3)), auxiliary
+                auxiliary = self.auxiliary(output)
+            if index < len(self.cells) - 1:
+                first, second = second, F.relu(output)
+        return output.mean((2, 3)), auxiliary
 
 
 class StagedCellsModel(_ImageNetwork):

@@ -1,8 +1,8 @@
 """An architecture of sequence cells made into a plain network (docs/papers/rome.md §8).
 
 Tokens → embedding and positions → blocks, each a cell of the outputs of the two blocks before it → norm. An operator
-with weights normalises what it reads, one without reads it as it is (our reading); no edge has a residual. Residual
-dropout stands on the embeddings and on what a block gives.
+with weights normalises what it reads, one without reads it as it is (our reading 18); no edge has a residual. Residual
+dropout stands on the embeddings and on what a block gives (our reading 19).
 """
 
 from __future__ import annotations

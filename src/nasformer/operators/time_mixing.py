@@ -53,7 +53,7 @@ class Fourier(nn.Module):
     real part less imaginary part of the discrete Fourier transform. FNet takes the real part of the transform over time
     *and* channels; over time alone the real part gives the positions t and N − t the same, while H is orthogonal: it
     keeps norms and loses nothing. Causal: row t is the last row of the matrix of the first t + 1 positions (N = t + 1),
-    so every row has norm 1 and its present position never weight 0 (our reading of docs/papers/rome.md §8).
+    so every row has norm 1 and its present position never weight 0 (docs/papers/rome.md, our readings 20 and 21).
     """
 
     def __init__(self, *, causal: bool = False) -> None:
@@ -136,7 +136,7 @@ class Noise(nn.Module):
 
     While training it is drawn afresh at each call from PyTorch's generator, as dropout is. In evaluation it is a fixed
     draw for each position, the same in every row and call, so that scores repeat and neither padding nor step-wise
-    decoding changes anything (our reading of docs/papers/rome.md §8).
+    decoding changes anything (docs/papers/rome.md, our reading 25).
     """
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:

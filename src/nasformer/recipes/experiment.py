@@ -178,12 +178,20 @@ class Experiment:
 
     controls: tuple[str, ...] = ("random_architecture", "transformer", "light_convolution", "lite_transformer")
     """Those that every strategy offers: trained from scratch, of the found architecture's core size."""
+    of_cells = False
+    """Whether what is found may be trained at other sizes, or looked up in a table."""
 
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         self.recipe, self.run, self.display = recipe, run, display
         if unknown := [name for name in recipe.controls if name not in self.controls]:
             known = nearest(unknown[0], self.controls)
             raise RequestError(f"the strategy {recipe.strategy.kind} has no control {unknown[0]!r}; {known}")
+        if recipe.correlation and type(self).correlation is Experiment.correlation:
+            raise RequestError("correlation is of scores on inherited weights, and this strategy has none; expected 0")
+        if (recipe.trained or recipe.table) and not self.of_cells:
+            raise RequestError(
+                "trained and table are for searches of cells by gradients, and this is another: expected neither"
+            )
         self.space: Any = recipe.open_space()
         if isinstance(self.space, ProgramSpace) != (recipe.strategy.kind == "primer"):
             raise RequestError(
@@ -270,13 +278,17 @@ class Experiment:
         so that no difference in quality is one in size."""
         return self.recipe.objective.near(core_parameters(found))
 
+    def sampled_space(self) -> Any:
+        """Where random architectures are drawn."""
+        return self.space
+
     def fixed(self, name: str, found: Any) -> Any:
         """The architecture of a control that does not search."""
         core = core_parameters(found)
         if name.startswith("random_architecture"):
             number = name.removeprefix("random_architecture")
             random = Random(self.seed("random architecture", *([number] if number else [])))
-            return self.equal(found).sample(self.space, random, self.settings)
+            return self.equal(found).sample(self.sampled_space(), random, self.settings)
         operators = {
             "transformer": ("attention", 2.0),
             "light_convolution": ("light_convolution", 2.0),

@@ -1,8 +1,9 @@
 """A search of cells carried out: search, derivation, training from scratch, and the controls on the same supernet.
 
 Every searching control gets the budget of the search it stands beside, counted in passes: a forward and a backward pass
-of one selection. ROME gathers K samples an update; a method of single samples gets K times as many updates, one that
-runs all options at once (DARTS and its kin), whose passes cost several times as much, as many updates as ROME.
+of one selection. ROME gathers K samples in each half of an update; a method that gathers fewer gets so many more
+updates. One that runs all options at once (DARTS and its kin), whose passes cost several times as much, gets as many
+updates as ROME.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
-from nasformer.spaces.cell import cells
-from nasformer.spaces.families import reads_images
+from nasformer.spaces.cell import cells, without_zero
 from nasformer.spaces.named import ARCHITECTURES, sized
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
@@ -32,6 +32,7 @@ from nasformer.strategies.pc_darts import PcDarts
 from nasformer.strategies.rome import Rome
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.strategies.single_path import Ranking
+from nasformer.supernets.cell import check_partial
 from nasformer.supernets.named import supernet_of
 from nasformer.tasks.nas_table import NasTable
 from nasformer.tasks.scorecard import Scorecard
@@ -61,8 +62,11 @@ class CellExperiment(Experiment):
     )
     """Controls that search themselves."""
     controls = ("random_architecture", "transformer", *KNOWN, "joint", "table_best", *searching)
+    of_cells = True
 
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
+        if recipe.objective.at:
+            raise RequestError("objective.at is what a search of cells takes from trained; set trained instead")
         self.objective = recipe.objective.but(at=recipe.trained)
         super().__init__(recipe, run, display)
         if recipe.objective.memory is not None:
@@ -77,6 +81,10 @@ class CellExperiment(Experiment):
             raise RequestError("the control table_best needs a table; set table to the path of one")
         if self.table is not None:
             self.table.accuracy(self.space.sample(Random(0)), recipe.table_data)  # whether it holds this space at all
+            self._members_of_table()  # and every member of it
+        own: Any = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
+        if getattr(own, "restarts", 1) > 1:
+            raise RequestError(f"a search of cells starts once, got strategy restarts={own.restarts}; expected 1")
         for name in recipe.controls:
             if name in KNOWN and self.space.template.family != "image_cells":
                 raise RequestError(f"the control {name} is a network of image_cells; {self.space.name} is none")
@@ -84,8 +92,14 @@ class CellExperiment(Experiment):
                 raise RequestError(f"the control {name} changes a part of ROME; it needs strategy.kind=rome")
             if name == "joint" and getattr(recipe.strategy, "topology", "") == "all":
                 raise RequestError("the control joint derives from the logits of edges; strategy.topology=all has none")
-            if name == "pc_darts" and not reads_images(self.space.template):
-                raise RequestError(f"the control pc_darts is for images; the space {self.space.name} is none of them")
+            if name in ("second_order", "early_stopping") and own.micro_batches > 1:
+                raise RequestError(
+                    f"the control {name} needs whole batches; expected micro_batches=1, got {own.micro_batches}"
+                )
+            if name == "darts_minus" and not any(cells(self.space.template)):
+                raise RequestError(f"the control darts_minus is for cells; the space {self.space.name!r} has none")
+            if name == "pc_darts":
+                check_partial(self.space, self.method(name).partial)
             if name == "transformer" and self.space.template.family != "cell_decoder_only":
                 raise RequestError(f"the control transformer stands beside language models; {self.space.name} is none")
 
@@ -111,7 +125,7 @@ class CellExperiment(Experiment):
     def find(self) -> dict[str, Any]:
         """Search, then train what was derived."""
         search, seconds = self._searched(self.strategy, "search")
-        return self.from_scratch(search.best(), "found", searched=passes(self.strategy), seconds=seconds)
+        return self.from_scratch(search.best(), "found", searched=_taken(search, self.strategy), seconds=seconds)
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """Other methods search with the same budget; `joint` derives otherwise from the same search."""
@@ -120,47 +134,59 @@ class CellExperiment(Experiment):
         if name in self.searching:
             method = self.method(name)
             search, seconds = self._searched(method, f"{name}_search")
-            return self.from_scratch(search.best(), name, searched=passes(method), seconds=seconds)
+            return self.from_scratch(search.best(), name, searched=_taken(search, method), seconds=seconds)
         if name == "joint":
-            search, _ = self._searched(self.strategy, "search")
+            search, seconds = self._searched(self.strategy, "search")
             other = "topology" if self.strategy.derive == "joint" else "joint"
-            return self.from_scratch(search.best(derive=other), name, searched=passes(self.strategy))
+            cost = {"searched": _taken(search, self.strategy), "seconds": seconds}
+            return self.from_scratch(search.best(derive=other), name, **cost)
         if name == "table_best":
             return self._best_of_table()
         return super().control(name, found)
 
     def fixed(self, name: str, found: Any) -> Any:
-        """Known cells, the Transformer of the found one's size, random members of it."""
+        """Known cells in the found one's network, the Transformer of the found one's size, random members of it."""
         if name in KNOWN:
-            return ARCHITECTURES[KNOWN[name]]()
+            sizes = {size: getattr(found, size) for size in ("channels", "cells", "stem")}
+            return ARCHITECTURES[KNOWN[name]]().but(**sizes)
         if name == "transformer":
             return self._transformer(found)
         return super().fixed(name, found)
 
+    def sampled_space(self) -> Any:
+        """The space, less what no search derives: Zero on an edge that is chosen."""
+        return without_zero(self.space)
+
     def method(self, name: str) -> Any:
         """The strategy of a searching control, with the budget of the recipe's (see the head of this file)."""
         own = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
-        samples = own.gathering.weights if isinstance(own, Rome) else 1
+        weights, logits = (own.gathering.weights, own.gathering.logits) if isinstance(own, Rome) else (1, 1)
         shared: dict[str, Any] = {
             field: getattr(own, field)
             for field in ("training", "logits", "weight_part", "micro_batches", "epochs", "rewinds")
         }
-        single = shared | {"training": own.training.but(updates=own.training.updates * samples)}
+
+        def gathering(weights: int, logits: int) -> dict[str, Any]:
+            """So many samples in each half, and as many passes as the recipe's."""
+            updates = max(1, round(passes(own) / (weights + logits)))
+            samples = {"samples_weights": weights, "samples_logits": logits}
+            return samples | {"samples": max(weights, logits), "training": own.training.but(updates=updates)}
+
         sampled = {"temperature": own.temperature} if isinstance(own, Rome | Gdas) else {}
         rome = own if isinstance(own, Rome) else Rome(**shared | sampled, samples=1)
         darts = Darts(**shared)
         methods = {
-            "gdas": lambda: Rome(**single | sampled, samples=1, topology="all", zero=rome.zero, order="weights_first"),
+            "gdas": lambda: Rome(**shared | sampled | gathering(1, 1), topology="all", order="weights_first"),
             "darts": lambda: darts,
-            "second_order": lambda: darts.but(second_order=True),
-            "early_stopping": lambda: EarlyStopping(darts=darts),
+            "second_order": lambda: darts.but(second_order=True, backward="stored"),
+            "early_stopping": lambda: EarlyStopping(darts=darts.but(backward="stored")),
             "pc_darts": lambda: PcDarts(**shared | {"logits": own.logits.but(rate=2 * own.logits.rate)}),
             "darts_minus": lambda: DartsMinus(**shared),
             "all_edges": lambda: rome.but(topology="all"),
             "pairs": lambda: rome.but(topology="pairs"),
-            "single_sample": lambda: rome.but(training=single["training"], **_samples(1, 1)),
-            "gathered_weights": lambda: rome.but(**_samples(samples, 1)),
-            "gathered_logits": lambda: rome.but(training=single["training"], **_samples(1, samples)),
+            "single_sample": lambda: rome.but(**gathering(1, 1)),
+            "gathered_weights": lambda: rome.but(**gathering(weights, 1)),
+            "gathered_logits": lambda: rome.but(**gathering(1, logits)),
         }
         return methods[name]()
 
@@ -176,9 +202,9 @@ class CellExperiment(Experiment):
         """How losses on inherited weights rank random cells against training each from scratch (at the size of the
         search), for the search and for each control that searched with other edges."""
         names = ["search", *(f"{name}_search" for name in ("all_edges", "gdas") if name in self.recipe.controls)]
-        random, members = Random(self.seed("correlation")), list[Any]()
-        while len(members) < self.recipe.correlation:
-            member = self.space.sample(random)
+        random, members, space = Random(self.seed("correlation")), list[Any](), self.sampled_space()
+        while len(members) < min(self.recipe.correlation, space.size):
+            member = space.sample(random)
             members += [member] if member not in members else []
         alone = [self._alone(number, member) for number, member in enumerate(members)]
         found: dict[str, Any] = {"members": len(members), "alone": alone, "searches": {}}
@@ -223,9 +249,10 @@ class CellExperiment(Experiment):
             members=20, iterations=4, first_ranking=40, validation_tokens=own.training.batch_tokens
         )
         strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
-        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"))
+        space = self.sampled_space()
+        supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
         search = strategy.begin(
-            self.space, self.objective, self.task, supernet, self.seed("search", "spos"), self.equal(found)
+            space, self.objective, self.task, supernet, self.seed("search", "spos"), self.equal(found)
         )
         place: Stage = self.stage("spos_search")
         drive(search, place)
@@ -282,14 +309,13 @@ class CellExperiment(Experiment):
         return self._keys
 
 
-def passes(strategy: Any) -> int:
-    """The passes of a search: of weights and of logits, each selection one."""
-    if isinstance(strategy, EarlyStopping):
-        strategy = strategy.darts
+def passes(strategy: Any, updates: int | None = None) -> int:
+    """The passes of a search (or of so many `updates` of it): of weights and of logits, each selection one."""
     gathering = getattr(strategy, "gathering", None)
     each = (gathering.weights + gathering.logits) if gathering is not None else 2
-    return int(strategy.training.updates) * each
+    return int(strategy.training.updates if updates is None else updates) * each
 
 
-def _samples(weights: int, logits: int) -> dict[str, Any]:
-    return {"samples": max(weights, logits), "samples_weights": weights, "samples_logits": logits}
+def _taken(search: Any, strategy: Any) -> int:
+    """The passes that a search took, which may have stopped early."""
+    return passes(strategy, search.path.updates)

@@ -184,8 +184,6 @@ class Recipe(Value):
                     f"strategy.training.{name} is {search} and fine_tune.{name} is {tuning}; controls are trained with "
                     f"the second, so a fair comparison needs both alike: change both"
                 )
-        if self.correlation and self.strategy.kind == "primer":
-            raise RequestError("correlation is of scores on inherited weights, and this strategy has none; expected 0")
         if self.correlation == 1:
             raise RequestError("correlation=1 correlates nothing; expected 0 (none) or at least 2 architectures")
         return self

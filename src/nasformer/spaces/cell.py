@@ -293,3 +293,29 @@ def topologies(space: Space) -> tuple[Choice, ...]:
     """The choices of a space that are about which edges a node has."""
     names = {edge.topology for edge in searched_edges(space)}
     return tuple(choice for choice in space.choices if choice.name in names)
+
+
+def without_zero(space: Space) -> Space:
+    """The members of a space in which every edge that a node chose brings something: no Zero among the operators of
+    edges that may be chosen, unless there is nothing else. What searches derive from a space is of this one."""
+    template = _without_zero(space.template)
+    return space if template == space.template else Space(template, space.name)
+
+
+def _without_zero(value: Any) -> Any:
+    if isinstance(value, SomeOf):
+        return SomeOf(value.count, tuple(map(_without_zero_edge, value.options)))
+    if isinstance(value, tuple):
+        return tuple(map(_without_zero, value))
+    if isinstance(value, Value):
+        changed = {name: _without_zero(getattr(value, name)) for name in type(value).model_fields}
+        return value.but(**changed)
+    return value
+
+
+def _without_zero_edge(edge: Any) -> Any:
+    mark: Any = getattr(edge, "operator", None)
+    if not isinstance(edge, Edge) or not isinstance(mark, OneOf):
+        return edge
+    kept = [operator for operator in mark.options if operator.kind != "zero"]
+    return edge.but(operator=one_of(*kept or mark.options))

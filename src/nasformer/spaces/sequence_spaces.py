@@ -50,7 +50,7 @@ PAIRS = tuple(
 )
 """The two operators of each of T1's 14 edges: S1's table for the normal cell (docs/papers/rome.md §3.1) with average
 pool for max pool, attention for the separable convolution, feed-forward for the dilated convolution 3 and depthwise
-convolution for the dilated convolution 5 (our reading)."""
+convolution for the dilated convolution 5 (our reading 27)."""
 
 
 def _space(

@@ -127,7 +127,8 @@ class BilevelSearch:
     @property
     def moment(self) -> Moment:
         """Where the search stands."""
-        return Moment(self.path.updates, self.settings.training.updates, self.settings.epochs)
+        updates = self.settings.training.updates
+        return Moment(self.path.updates, updates, min(self.settings.epochs, updates))
 
     def selection(
         self, half: Half = "weights", number: int = 0, again: int = 0, logits: Mapping[str, Tensor] | None = None

@@ -2,7 +2,7 @@
 
 Counted are the skips and the parameter-free operators of the derived cell, as the paper counts them
 (docs/papers/rome.md §5.5), what each operator got of the training, and how the logits' gradients scatter. A warning is
-given where three quarters of a cell's edges (6 of 8) are skips, or parameter-free: our reading; the paper names no
+given where three quarters of a cell's edges (6 of 8) are skips, or parameter-free: our reading 37; the paper names no
 threshold, and the collapsed cells of §6.2 have 7 or 8. It is a warning, no score: fewer skips are not better as such
 (§6.3: the best cells of NAS-Bench-201 have one).
 """
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nasformer.spaces.cell import PARAMETER_FREE, Cell, SearchedEdge, cells, searched_edges
@@ -21,7 +22,7 @@ from nasformer.spaces.space import Space
 from nasformer.supernets.selection import Chosen, Selection
 
 THRESHOLD = 0.75
-"""The share of a cell's edges from which on skips, or parameter-free operators, are called a collapse (our reading)."""
+"""The share of a cell's edges from which on skips, or parameter-free operators, are called a collapse (reading 37)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def warning(name: str, found: Counts) -> str | None:
 def entropy(logits: Iterable[Tensor]) -> float:
     """The mean entropy of softmax over several vectors of logits, each as a share of the most there can be."""
     shares = [tensor.softmax(0) for tensor in logits if len(tensor) > 1]
-    return sum(float(-(p * p.log()).sum()) / math.log(len(p)) for p in shares) / max(1, len(shares))
+    return sum(float(torch.special.entr(p).sum()) / math.log(len(p)) for p in shares) / max(1, len(shares))
 
 
 def scatter(samples: Sequence[Mapping[str, Tensor]]) -> float:

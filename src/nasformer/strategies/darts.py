@@ -2,13 +2,13 @@
 
 Every option of every choice runs, weighted by the softmax of the choice's logits. One update of the weights on one part
 of the training data, one of the logits on the other part, in turn; in the end each choice keeps the option with the
-largest logit. In a space of cells every edge that a node may have runs with weight 1, and in the end a node keeps as
-many edges as it shall have: those with the largest probability of an operator that is not Zero. On a reversible
-supernet whose activations are rebuilt this is DARTSformer (Zhao et al., arXiv 2105.14669, Algorithm 2;
-docs/papers/dartsformer.md). How ours differs: Zero may be kept or passed over in the end where no edge is chosen (both
-are recorded; our reading 18), limits hold for what is derived, a loss that is no number rewinds the search, and the
-second order is the exact gradient through the unrolled step instead of finite differences, which are mostly noise
-(`nasformer.strategies.unrolled`).
+largest logit. In a space of cells the logits go first (as in DARTS' code), every edge that a node may have runs with
+weight 1, and in the end a node keeps as many edges as it shall have: those with the largest probability of an operator
+that is not Zero. On a reversible supernet whose activations are rebuilt this is DARTSformer (Zhao et al., arXiv
+2105.14669, Algorithm 2; docs/papers/dartsformer.md). How ours differs: Zero may be kept or passed over in the end where
+no edge is chosen (both are recorded; our reading 18), limits hold for what is derived, a loss that is no number rewinds
+the search, and the second order is the exact gradient through the unrolled step instead of finite differences, which
+are mostly noise (`nasformer.strategies.unrolled`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from nasformer.operators.reversible import Backward
+from nasformer.spaces.cell import searched_edges
 from nasformer.spaces.space import Space
 from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
@@ -82,7 +83,7 @@ class Softmax:
     def __init__(self, settings: Darts, space: Space) -> None:
         self.settings, self.space = settings, space
         self.sizes = operator_sizes(space)
-        self.gathering = Gathering(first="logits" if settings.second_order else "weights")
+        self.gathering = Gathering(first="logits" if settings.second_order or searched_edges(space) else "weights")
         self._edges = all_edges(space)
 
     def select(self, logits: Mapping[str, Tensor], moment: Moment, generator: torch.Generator) -> Selection:

@@ -2,9 +2,9 @@
 
 DARTS collapses where the dominant eigenvalue of the Hessian of the validation loss with respect to the logits grows. It
 is measured at intervals; where its moving mean exceeds `ratio` times what it was `back` measurements earlier, the
-search stops, and what was derived at that earlier time is found (docs/papers/rome.md §7.1). How ours differs: the
-eigenvalue is found by Lanczos iterations on exact products with the Hessian instead of from the whole matrix, and the
-validation data are the logits' part of the training data.
+search stops, and what was derived at that earlier time is found (docs/papers/rome.md §7.1). How ours differs
+(our reading 41): the eigenvalue is found by Lanczos iterations on exact products with the Hessian instead of from the
+whole matrix, and the validation data are the logits' part of the training data.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.derivation import told
 from nasformer.strategies.objective import Objective
+from nasformer.strategies.rules import CELL_LOGITS
+from nasformer.strategies.single_path import SinglePath
 from nasformer.strategies.strategy import Progress
 from nasformer.strategies.unrolled import check_unrolled
 from nasformer.supernets.supernet import Supernet
@@ -43,7 +45,7 @@ class EarlyStopping(Value):
     """
 
     kind: Literal["early_stopping"] = "early_stopping"
-    darts: Darts = Darts(backward="stored")
+    darts: Darts = Darts(backward="stored", logits=CELL_LOGITS, weight_part=0.5)
     every: Annotated[Count, Field(ge=1)] | None = None
     window: Annotated[int, Field(ge=1)] = 5
     back: Annotated[int, Field(ge=1)] = 4
@@ -89,6 +91,11 @@ class StoppedSearch:
         """The shared weights."""
         return self.search.supernet
 
+    @property
+    def path(self) -> SinglePath:
+        """The training of the shared weights."""
+        return self.search.path
+
     def finished(self) -> bool:
         """Whether all updates are done, or the eigenvalue has grown."""
         return self.stopped or self.search.finished()
@@ -100,7 +107,7 @@ class StoppedSearch:
         while self.measured and self.measured[-1] > update:  # the search went back
             self.measured, self.eigenvalues = self.measured[:-1], self.eigenvalues[:-1]
             self.kept = self.kept[:-1]
-        if update % self.settings.interval or (self.measured and self.measured[-1] == update):
+        if not update or update % self.settings.interval or (self.measured and self.measured[-1] == update):
             return progress
         events = [*progress.events, ("eigenvalue", self._measure(update))]
         if self.stopped:
@@ -129,11 +136,12 @@ class StoppedSearch:
         self.measured.append(update)
         self.kept.append({name: logits.clone() for name, logits in self.search.logits.items()})
         means = moving_means(self.eigenvalues, settings.window)
-        ratio = means[-1] / means[-1 - back] if len(means) > back and means[-1 - back] else math.nan
+        ratio = means[-1] / means[-1 - back] if len(means) > back and means[-1 - back] > 0 else math.nan
         late = update >= settings.not_before * settings.darts.training.updates
         self.stopped = late and ratio > settings.ratio
-        fields: dict[str, Any] = {"update": update, "eigenvalue": self.eigenvalues[-1]}
-        fields |= {"mean": means[-1] if means else None, "ratio": ratio if math.isfinite(ratio) else None}
+        found = {"eigenvalue": self.eigenvalues[-1], "mean": means[-1] if means else math.nan, "ratio": ratio}
+        fields: dict[str, Any] = {"update": update}
+        fields |= {name: value if math.isfinite(value) else None for name, value in found.items()}
         return fields | ({"stopped": True, "taken": self.measured[-1 - back]} if self.stopped else {})
 
     def _eigenvalue(self, update: int) -> float:
@@ -187,7 +195,8 @@ def dominant_eigenvalue(
 ) -> float:
     """The largest eigenvalue of a symmetric (size, size) matrix that is given as its `product` with a vector (size,).
 
-    Lanczos iterations with full orthogonalisation, in float64: exact where `iterations` reaches the size.
+    Lanczos iterations with full orthogonalisation, in float64: exact where `iterations` reaches the size. NaN for a
+    matrix that is not finite.
     """
     basis: list[Tensor] = []
     vector = torch.randn(size, generator=generator, dtype=torch.float64)
@@ -198,6 +207,8 @@ def dominant_eigenvalue(
             break
         basis.append(vector / norm)
         image = product(basis[-1].float()).detach().cpu().double()
+        if not bool(image.isfinite().all()):
+            return math.nan
         rows.append(image)
         vector = image
         for _ in range(2):  # twice is enough

@@ -1,10 +1,11 @@
 """GDAS: Searching for A Robust Neural Architecture in Four GPU Hours (Dong and Yang, arXiv 1910.04465).
 
 Every edge of a cell runs, with one operator drawn by Gumbel-Max, so that an update costs the memory of one path; the
-weights' half of an update comes first (docs/papers/rome.md §7.1). It is ROME without its two ideas. How ours differs:
-its released code can derive one edge of a node twice, ours takes different edges; Zero, where the space has it, is
-drawn in the search and passed over in the end on chosen edges, as there. In ROME's budget it is `Rome(topology="all",
-samples=1)`.
+weights' half of an update comes first (docs/papers/rome.md §7.1). It is ROME without its two ideas. How ours differs
+(our reading 39): its released code can derive one edge of a node twice, ours takes different edges; Zero, where the
+space has it, is drawn in the search and passed over in the end on chosen edges, as there. In a space without cells
+every choice of an operator is drawn so, and Zero is kept where its logit is the largest. In ROME's budget it is
+`Rome(topology="all", samples=1)`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nasformer.errors import RequestError
-from nasformer.spaces.cell import searched_edges
 from nasformer.spaces.space import Space
 from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
@@ -29,7 +28,7 @@ Temperature = Annotated[float, Field(gt=0)]
 
 
 class Gdas(Value):
-    """The settings of a GDAS search of a space of cells; the fields are those of `nasformer.strategies.rome.Rome`."""
+    """The settings of a GDAS search; the fields are those of `nasformer.strategies.rome.Rome`."""
 
     kind: Literal["gdas"] = "gdas"
     training: Training = Training(updates=30_000)
@@ -48,7 +47,5 @@ class Gdas(Value):
     def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> BilevelSearch:
         """The search under way. Raises `RequestError` for a space that it cannot take."""
         refuse(space, objective)
-        if not searched_edges(space):
-            raise RequestError(f"gdas searches cells; the space {space.name!r} has none: expected a space of cells")
         rules = Sampled(Gathering(first="weights", tries=TRIES), space, "all", self.temperature)
         return BilevelSearch(self, rules, space, objective, task, supernet, seed)

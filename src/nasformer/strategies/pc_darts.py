@@ -2,7 +2,7 @@
 
 DARTS on a supernet in which one channel of `partial` goes through an edge's options and the others past them, with
 logits of their own for edges: a node's edges are weighted by their softmax. In the end edges are ranked by the product
-of both probabilities; the logits rest for the first `resting` of the updates (docs/papers/rome.md §7.1).
+of both probabilities; the logits go first, but rest for the first `resting` of the updates (docs/papers/rome.md §7.1).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class WeightedEdges:
         self.space = space
         self._choices = topologies(space)
         self.sizes = operator_sizes(space) | {choice.name: len(choice.options) for choice in self._choices}
-        self.gathering = Gathering(resting=int(settings.resting * settings.training.updates))
+        self.gathering = Gathering(first="logits", resting=int(settings.resting * settings.training.updates))
 
     def select(self, logits: Mapping[str, Tensor], moment: Moment, generator: torch.Generator) -> Selection:
         """Nothing is drawn: everything runs."""

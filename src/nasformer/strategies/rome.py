@@ -4,7 +4,7 @@ A cell's topology is sampled apart from its operators, so that what is searched 
 each node runs as many edges as it shall have, each edge one operator (docs/papers/rome.md §2.2). The gradients of the
 logits are averaged and those of the weights added up over several samples, one after the other, so that memory is that
 of one. How ours differs: what the paper leaves open is settled by the readings of §4; a sample whose loss is no number
-is drawn again, then the search rewinds; limits hold for what is derived.
+is drawn again, then the search rewinds (reading 36); limits hold for what is derived (reading 38).
 """
 
 from __future__ import annotations
@@ -91,11 +91,14 @@ class Rome(Value):
         )
 
     def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> BilevelSearch:
-        """The search under way. Raises `RequestError` for a space without a choice of edges, or in which a chosen edge
-        may be Zero (see `zero`), or that a differentiable search cannot take."""
+        """The search under way. Raises `RequestError` for a space without cells (unless `topology` is "all"), or in
+        which a chosen edge may be Zero (see `zero`), or that a differentiable search cannot take."""
         refuse(space, objective)
-        if not searched_edges(space):
-            raise RequestError(f"rome searches cells; the space {space.name!r} has none: expected a space of cells")
+        if self.topology != "all" and not searched_edges(space):
+            raise RequestError(
+                f"rome searches cells; the space {space.name!r} has none: expected a space of cells, or "
+                f"strategy.topology=all, which draws operators alone"
+            )
         if self.topology != "all" and self.zero == "refuse":
             for edge in chosen_edges(space):
                 if any(operator.kind == "zero" for operator in edge.operators):
@@ -108,11 +111,12 @@ class Rome(Value):
 
 
 class Sampled:
-    """One operator an edge, drawn by Gumbel-Max; edges drawn as `topology` says (see `Rules`).
+    """One operator an edge (in a space without cells, a choice), drawn by Gumbel-Max; edges drawn as `topology` says
+    (see `Rules`).
 
     Args:
         gathering: how updates gather gradients.
-        space: the space of cells.
+        space: what is searched.
         topology: "top", "pairs" or "all".
         temperature: of the first and of the last epoch.
         derive: "topology" or "joint"; without logits for edges they are taken by their operators alone.
@@ -133,6 +137,8 @@ class Sampled:
         self._nodes: dict[str | None, list[SearchedEdge]] = {}
         for edge in searched_edges(space):
             self._nodes.setdefault(edge.topology, []).append(edge)
+        on_edges = {edge.operator for edges in self._nodes.values() for edge in edges}
+        self._elsewhere = [name for name in self.sizes if name not in on_edges]
         for name, choice in self._choices.items():
             if topology == "top":
                 self.sizes[name] = len(choice.options)
@@ -154,7 +160,7 @@ class Sampled:
             for edge in edges:
                 if edge.operator and (topology is None or edge.option in found[topology].options):
                     found[edge.operator] = gumbel.one(logits[edge.operator], temperature, noise[edge.operator])
-        return found
+        return found | {name: gumbel.one(logits[name], temperature, noise[name]) for name in self._elsewhere}
 
     def lend(self, supernet: Any, selection: Selection, moment: Moment) -> Any:
         """The model of the selection."""

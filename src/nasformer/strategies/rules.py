@@ -29,7 +29,8 @@ Half = Literal["weights", "logits"]
 
 
 class Logits(Value):
-    """How logits are trained: Adam with a constant rate and L2 weight decay, from `spread` · N(0, 1) (reading 4)."""
+    """How logits are trained: Adam with a constant rate and L2 weight decay, from `spread` · N(0, 1)
+    (docs/papers/dartsformer.md, our reading 4; docs/papers/rome.md, our reading 6)."""
 
     rate: Rate = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3

@@ -2,7 +2,8 @@
 
 d/dα L_val(w − ξ (momentum · v + ∇_w L_train(w, α) + decay · w), α), differentiated through the inner gradient by a
 second backward pass. DARTS' code takes finite differences for the mixed second derivative; on a network with ReLU these
-are mostly noise. How ours differs further: with Adam the step that is looked ahead along is the plain gradient's.
+are mostly noise. How ours differs further: with Adam the step that is looked ahead along is the plain gradient's
+(docs/papers/rome.md, our reading 40).
 """
 
 from __future__ import annotations

@@ -79,13 +79,7 @@ class CellSupernet:
         network: Any = FAMILIES[self._member.family].network
         self._network = network
         self._places: tuple[Place, ...] = network.places(self._member)
-        if partial > 1 and not reads_images(space.template):
-            raise RequestError(f"partial={partial} is for images; the space {space.name} is none of them")
-        if partial < 1 or any(place.channels % partial for place in self._places):
-            widths = sorted({place.channels for place in self._places})
-            raise RequestError(
-                f"partial={partial} does not divide the channels of every cell, {widths}; choose another"
-            )
+        check_partial(space, partial)
         self.weights = self._drawn(seed) if weights is None else weights
         self._forget()
 
@@ -287,6 +281,20 @@ class Bypassed(nn.Module):
         """The inputs go to the edge and to the bypass alike."""
         found: Tensor = self.edge(*inputs) + self.amount * self.bypass(*inputs)
         return found
+
+
+def check_partial(space: Space, partial: int) -> None:
+    """Raises `RequestError` for a space whose cells cannot send one channel of `partial` through their options."""
+    member: Any = space.close(_first)
+    if partial > 1 and (not reads_images(member) or member.family == "block_chain"):
+        raise RequestError(
+            f"partial={partial} is for images, in cells of one width; the space {space.name!r} has none (the blocks of "
+            f"a chain may have two): expected partial=1, or another space"
+        )
+    network: Any = FAMILIES[member.family].network
+    widths = sorted({place.channels for place in network.places(member)})
+    if partial < 1 or any(width % partial for width in widths):
+        raise RequestError(f"partial={partial} does not divide the channels of every cell, {widths}; choose another")
 
 
 def _first(choice: Choice) -> Answer:

@@ -118,8 +118,10 @@ def _on_host(perturbed: Tensor) -> list[float]:
     return values
 
 
-def _straight_through(soft: Tensor, chosen: Sequence[int]) -> Tensor:
-    """For each chosen one exactly 1.0, with the gradient of `soft`."""
+def _straight_through(soft: Tensor, chosen: Sequence[int]) -> Tensor | None:
+    """For each chosen one exactly 1.0, with the gradient of `soft`; None where that has none: one is no weight."""
+    if not soft.requires_grad:
+        return None
     own = soft[chosen[0] : chosen[0] + 1] if len(chosen) == 1 else soft[list(chosen)]
     return 1.0 + (own - own.detach())
 

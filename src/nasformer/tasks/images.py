@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,7 +182,8 @@ class ImageTask:
     def hidden(self, model: Any, batch: ImageBatch) -> Tensor:
         """What the classifier reads, (images, features), without drop-path."""
         model.eval()
-        hidden: Tensor = model.hidden(batch.images)
+        with _same_noise(batch.images.device):
+            hidden: Tensor = model.hidden(batch.images)
         return hidden
 
     def validation_loss(self, model: nn.Module) -> float:
@@ -220,10 +223,20 @@ class ImageTask:
         model.eval()
         device = next(model.parameters()).device
         nats, correct, count = 0.0, 0, 0
-        for batch in batches:
-            there = batch.to(device)
-            logits = model(there.images).float()
-            nats += float(F.cross_entropy(logits, there.labels, reduction="sum"))
-            correct += int((logits.argmax(1) == there.labels).sum())
-            count += batch.tokens
+        with _same_noise(device):
+            for batch in batches:
+                there = batch.to(device)
+                logits = model(there.images).float()
+                nats += float(F.cross_entropy(logits, there.labels, reduction="sum"))
+                correct += int((logits.argmax(1) == there.labels).sum())
+                count += batch.tokens
         return nats / count, correct
+
+
+@contextmanager
+def _same_noise(device: torch.device) -> Iterator[None]:
+    """What a network draws while it is scored (the operator noise) is the same each time; outside, PyTorch's generators
+    are as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
