@@ -62,7 +62,7 @@ TABLES = {
     "architectures": _architectures,
     "operators": _operators,
     "primitives": lambda: {name: _primitive(primitive) for name, primitive in PRIMITIVES.items()},
-    "strategies": lambda: STRATEGIES | {name: f"control: {label}" for name, label in LABELS.items()},
+    "strategies": lambda: {name: f"control: {label}" for name, label in LABELS.items()} | STRATEGIES,
     "recipes": lambda: {name: _first_line(build) for name, build in RECIPES.items()},
     "tasks": lambda: {
         "translation": "two parallel files, a TSV or JSONL, a hub dataset, or the embedded corpus",

@@ -11,6 +11,7 @@ from rich.table import Table
 from nasformer.commands.architectures import find_architecture
 from nasformer.measures.cost import parameters, saved_bytes, time_ratio
 from nasformer.models.build import build
+from nasformer.models.image_cell import ImageSettings
 from nasformer.models.size import (
     core_flops,
     core_parameters,
@@ -20,25 +21,30 @@ from nasformer.models.size import (
     published_parameters,
 )
 from nasformer.models.transformer import ModelSettings
+from nasformer.spaces.families import reads_images
 
 TIME = 30
 
 
 def profile(name: str, vocabulary: int, console: Console) -> dict[str, Any]:
-    """Parameters and FLOPs by layer, and bytes kept for backward, for sentences of 30 tokens."""
+    """Parameters and FLOPs by layer, and bytes kept for backward, for a sentence of 30 tokens or an image of 32×32
+    pixels of 10 classes."""
     architecture = find_architecture(name)
-    table = Table(title=f"{name}: parts, for one sentence of {TIME} tokens")
+    images = reads_images(architecture)
+    table = Table(title=f"{name}: parts, for one {'image of 32×32 pixels' if images else f'sentence of {TIME} tokens'}")
     for column in ("part", "operator", "parameters", "FLOPs"):
         table.add_column(column, justify="left" if column in ("part", "operator") else "right")
     for stack, index, part in parts(architecture):
         cells = (f"{part_parameters(part):,}", f"{part_flops(part, TIME, TIME):,}")
-        role, operator = getattr(part, "role", "block"), getattr(part, "value", architecture)  # a program is its block
-        table.add_row(f"{stack} {index + 1} {role}", operator.label, *cells)
-    seq2seq = hasattr(architecture, "encoder")
-    settings = ModelSettings(source_vocabulary=vocabulary if seq2seq else None, target_vocabulary=vocabulary)
+        table.add_row(f"{stack} {index + 1} {getattr(part, 'role', '')}".strip(), _operator(part, architecture), *cells)
+    generator = torch.Generator().manual_seed(1)
+    settings: Any = ImageSettings(classes=10)
+    inputs: tuple[torch.Tensor, ...] = (torch.randn(1, 3, 32, 32, generator=generator),)
+    if not images:
+        seq2seq = hasattr(architecture, "encoder")
+        settings = ModelSettings(source_vocabulary=vocabulary if seq2seq else None, target_vocabulary=vocabulary)
+        inputs = (torch.randint(4, vocabulary, (1, TIME), generator=generator),) * (2 if seq2seq else 1)
     model = build(architecture, settings, seed=1)
-    tokens = torch.randint(4, vocabulary, (1, TIME), generator=torch.Generator().manual_seed(1))
-    inputs = (tokens, tokens) if seq2seq else (tokens,)
     found: dict[str, Any] = {"core_parameters": core_parameters(architecture)}
     if hasattr(architecture, "decoder"):  # the output matrix of a program is its table of embeddings
         found["published_parameters"] = published_parameters(architecture, vocabulary)
@@ -47,9 +53,20 @@ def profile(name: str, vocabulary: int, console: Console) -> dict[str, Any]:
         "core_flops": core_flops(architecture, TIME, TIME),
         "bytes_for_backward": saved_bytes(lambda: model(*inputs).sum()),
         "forward_seconds": time_ratio(lambda: model(*inputs), lambda: None, repeats=5).first_seconds,
-        "vocabulary": vocabulary,
+        **({"classes": 10} if images else {"vocabulary": vocabulary}),
     }
     console.print(table)
     for what, value in found.items():
         console.print(f"{what:22} {value:,}" if isinstance(value, int) else f"{what:22} {value:.4f}")
     return found
+
+
+def _operator(part: Any, architecture: Any) -> str:
+    """What a part does, in a word: the label of its operator, or what stands around operators."""
+    value = getattr(part, "value", None)
+    if hasattr(part, "arguments"):  # of an image network
+        value = next((argument for argument in part.arguments if hasattr(argument, "label")), None)
+        return str(value.label) if value is not None else str(part.make.__name__)
+    if value is not None:
+        return str(value.label)
+    return "linear" if hasattr(part, "role") else str(architecture.label)  # a program is its block

@@ -8,6 +8,8 @@ updates as ROME.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -76,7 +78,7 @@ class CellExperiment(Experiment):
         if unknown := [name for name in recipe.trained if not hasattr(self.space.template, name)]:
             raise RequestError(f"trained.{unknown[0]}: the family {self.space.template.family} has no such size")
         self.strategy: Any = recipe.strategy
-        self.table = None if recipe.table is None else NasTable.read_file(recipe.table)
+        self.table = None if recipe.table is None else self._read_table(Path(recipe.table))
         if self.table is None and "table_best" in recipe.controls:
             raise RequestError("the control table_best needs a table; set table to the path of one")
         if self.table is not None:
@@ -103,6 +105,15 @@ class CellExperiment(Experiment):
             if name == "transformer" and self.space.template.family != "cell_decoder_only":
                 raise RequestError(f"the control transformer stands beside language models; {self.space.name} is none")
 
+    def _read_table(self, path: Path) -> NasTable:
+        table = NasTable.read_file(path)
+        digest = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        if not (self.run.path / "table.json").exists():
+            self.run.write_json("table.json", digest)
+        if self.run.read_json("table.json") != digest:
+            raise RequestError(f"the table at {path} changed since this run began; restore it, or start a new run")
+        return table
+
     def check(self) -> None:
         """Raises `RequestError` where no member of the space is within the limits."""
         self.objective.check(self.space, self.settings)
@@ -114,7 +125,8 @@ class CellExperiment(Experiment):
         members, data = self._members_of_table(), self.recipe.table_data
         (best, _), mean = self.table.best(data, among=members), self.table.mean(data, among=members)
         return (
-            f"Nothing was trained after the searches: accuracies on {data} are looked up in {self.table.text()}. "
+            f"The searches saw {self.task.facts()['path']}. Nothing was trained after them: accuracies on {data} are "
+            f"looked up in {self.table.text()}. "
             f"Of the {len(members):,} architectures of the space the best there has {best:.2f}, the mean is {mean:.2f}."
         )
 

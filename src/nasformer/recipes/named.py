@@ -198,8 +198,9 @@ def primer_demo() -> Recipe:
 
 
 def rome_paper() -> Recipe:
-    """ROME as published, on CIFAR-10: S0 at 8 cells and 16 channels, 50 epochs of half the images, seven samples an
-    update; retrained at 20 cells and 36 channels for 600 epochs, for a GPU (docs/papers/rome.md §3)."""
+    """ROME as published, on CIFAR-10: S0 at 8 cells and 16 channels, 50 epochs of half the 50,000 images, seven samples
+    an update; retrained at 20 cells and 36 channels for 600 epochs, for a GPU (docs/papers/rome.md §3). Epochs are
+    counted of all images; of those that validation leaves they are a ninth more."""
     return Recipe(
         name="rome-paper",
         task=image_task(),
