@@ -11,6 +11,7 @@ from benchmarks.attention_forms import attention_forms
 from benchmarks.cell_steps import darts_step, gdas_step, rome_step
 from benchmarks.convolution_forms import convolution_forms
 from benchmarks.data_wait import data_wait
+from benchmarks.depthwise_gradients import depthwise_gradients
 from benchmarks.figure import Figure, Options
 from benchmarks.freed_memory import freed_memory
 from benchmarks.hurdle_saving import hurdle_saving
@@ -30,6 +31,7 @@ from benchmarks.rome_memory import rome_darts_memory, rome_gdas_memory, rome_sam
 from benchmarks.search_cost import search_cost, search_cost_measured
 from benchmarks.step_cost import step_cost
 from benchmarks.supernet_step import supernet_step, supernet_step_small
+from benchmarks.variance_law import variance_law
 from benchmarks.worker_scaling import worker_scaling
 from nasformer.errors import RequestError, nearest
 from nasformer.training.memory import keep_freed_memory
@@ -65,6 +67,8 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
     "rome_step": rome_step,
     "gdas_step": gdas_step,
     "darts_step": darts_step,
+    "depthwise_gradients": depthwise_gradients,
+    "variance_law": variance_law,
 }
 """Every benchmark, by name."""
 

@@ -19,7 +19,16 @@ def test_it_tells_what_one_needs_to_repeat_the_run() -> None:
     assert json.loads(json.dumps(told)) == told
     assert (told["seed"], told["command"]) == (11, "nasformer search demo")
     versions = told["versions"]
-    assert versions.keys() == {"python", "nasformer", "torch", "transformers", "tokenizers", "sacrebleu", "numpy"}
+    assert versions.keys() == {
+        "python",
+        "nasformer",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "sacrebleu",
+        "numpy",
+        "pillow",
+    }
     assert versions["python"] == platform.python_version()
     assert (versions["torch"].split("+")[0], versions["numpy"]) == (torch.__version__.split("+")[0], numpy.__version__)
     assert told["threads"] == torch.get_num_threads()

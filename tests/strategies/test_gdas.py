@@ -66,7 +66,7 @@ def test_one_option_of_every_node_runs_and_the_rest_of_the_weights_stay(tiny_tas
     selection = search.selection("weights")
     assert selection.keys() == {choice.name for choice in SPACE.choices}
     assert all(len(chosen.options) == 1 for chosen in selection.values())
-    assert all(chosen.weights is not None and chosen.weights.tolist() == [1.0] for chosen in selection.values())
+    assert all(chosen.weights is None for chosen in selection.values())  # each is one, and nothing to differentiate
     search._update_weights()
     changed = {name for name, weight in before.items() if not torch.equal(weight, search.supernet.weights[name])}
     ran = {parameter.source for parameter in search.supernet.at(selection).parameters()}  # type: ignore[attr-defined]
