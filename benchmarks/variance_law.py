@@ -40,7 +40,7 @@ def variance_law(options: Options) -> Iterator[Figure]:
         slopes = [_slope(drawn[part]) for part in np.array_split(np.arange(updates), 4)]
         slope = _slope(drawn)
         how = (
-            f"|slope + 1| of log variance against log K in {SAMPLES}, slope {slope:.3f}; {updates} updates of a mean of K "
+            f"|slope + 1| of log variance against log K in {SAMPLES}, slope {slope:.3f}; {updates} updates, means of K "
             f"samples, weights held, batch {name}; T2, dim 16, one block; quartiles over quarters of the updates"
         )
         low, high = np.quantile(np.abs(np.array(slopes) + 1), [0.25, 0.75])
