@@ -58,6 +58,13 @@ def test_causal_fourier_is_at_each_position_the_last_row_of_what_it_has_seen() -
     assert float((rows.diagonal().abs() * torch.arange(1, 301).sqrt()).min()) > 0.3
 
 
+def test_fourier_in_half_precision_is_rounded_but_once() -> None:
+    rows = torch.eye(300, dtype=torch.float64).unsqueeze(0)
+    for causal in (False, True):
+        found, exact = Fourier(causal=causal)(rows.bfloat16()).double(), Fourier(causal=causal)(rows)
+        assert bool(((found - exact).abs() <= 2**-8 * exact.abs() + 1e-6).all())
+
+
 def test_fourier_counts_the_real_positions_of_each_row() -> None:
     x, padding = _random(2, 8, DIM), torch.zeros(2, 8, dtype=torch.bool)
     padding[0, :3] = padding[1, 6:] = True

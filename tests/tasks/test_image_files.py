@@ -123,6 +123,30 @@ def test_grey_images_stay_grey_where_all_are(tmp_path: Path) -> None:
     assert np.array_equal(found[3, ..., 2], pixels(6, size=8)[3, ..., 0])
 
 
+def test_grey_images_of_16_bits_keep_their_range(tmp_path: Path) -> None:
+    bits = np.random.default_rng(1).integers(0, 2**16, (6, 8, 8)).astype(np.uint16)
+    deep = [Image.fromarray(image) for image in bits]
+    class_folder(tmp_path / "deep", {"a": deep[:3], "b": deep[3:]})
+    assert np.array_equal(decoded(read_images(tmp_path / "deep"), "train")[..., 0], bits // 256)
+    floating = [Image.fromarray(image.astype(np.float32)) for image in bits]
+    class_folder(tmp_path / "floating", {"a": floating[:3], "b": floating[3:]}, suffix=".tif")
+    with pytest.raises(RequestError, match=r"\.tif .*its values are of 32 bits \(mode F\)"):
+        decoded(read_images(tmp_path / "floating"), "train")
+
+
+def test_what_other_programs_leave_beside_images_is_no_image(tmp_path: Path) -> None:
+    images = [Image.fromarray(image) for image in pixels(6)]
+    class_folder(tmp_path, {"a": images[:3], "b": images[3:]})
+    (tmp_path / "a" / ".ipynb_checkpoints").mkdir()
+    images[0].save(tmp_path / "a" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    (tmp_path / "b" / "._0.png").write_bytes(b"Mac OS X")
+    (tmp_path / "b" / "more.png").mkdir()
+    assert np.array_equal(decoded(read_images(tmp_path), "train"), pixels(6))
+    (tmp_path / "b" / "3.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(RequestError, match=r"b/3\.png \(image 6 of.*No such file"):
+        read_images(tmp_path)
+
+
 def test_digits() -> None:
     sources = digits()
     found = decoded(sources, "train")

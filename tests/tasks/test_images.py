@@ -283,6 +283,13 @@ def test_an_exported_folder_prepares_images_alike(tmp_path: Path) -> None:
     prepared = processor([Image.fromarray(image) for image in images], return_tensors="pt")["pixel_values"]
     small_ones = np.stack([np.asarray(Image.fromarray(i).resize((16, 16), Image.Resampling.BOX)) for i in images])
     assert torch.allclose(prepared, task.normalisation(small_ones), atol=1e-5)
+    wide = np.stack([np.pad(image, ((0, 0), (16, 16), (0, 0)), constant_values=255) for image in images])
+    cut = processor([Image.fromarray(image) for image in wide], return_tensors="pt")["pixel_values"]
+    assert torch.allclose(cut, prepared, atol=1e-5)  # the middle, as in training, not all of it made narrower
+    for mode in ("L", "RGBA"):
+        image = Image.fromarray(images[0]).convert(mode)
+        expected = task.normalisation(np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX))[None])
+        assert torch.allclose(processor(image, return_tensors="pt")["pixel_values"], expected, atol=1e-5)
     packed(tmp_path / "train.npz", pixels(30), np.arange(30) % 2, classes=np.array(["dog", "cat"]))
     with pytest.raises(RequestError, match=r"tells apart cat, dog; the images are of other classes: dog, cat"):
         Images(path=str(tmp_path)).load(tmp_path / "model")

@@ -189,3 +189,15 @@ def test_the_loss_window_is_the_mean_since_the_last_entry() -> None:
 def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=next(iter(bad))):
         Training(**bad)
+
+
+def test_progress_tells_a_loss_from_the_first_update_on(tiny_task: TranslationTask, run: Run) -> None:
+    told: list[str] = []
+
+    class Told(Quiet):
+        def progress(self, stage: str, done: int, total: int, text: str) -> None:
+            told.append(text)
+
+    train(fresh(tiny_task), tiny_task, SETTINGS.but(updates=2), Stage(run, "alone", Told()), seed=1)
+    assert len(told) == 2
+    assert all(float(text.removeprefix("loss ")) > 0 for text in told)

@@ -82,9 +82,10 @@ class Fourier(nn.Module):
         at = torch.arange(x.shape[1], device=x.device).unsqueeze(0) if counted is None else counted
         target, source = at[:, -new:].unsqueeze(2), at.unsqueeze(1)
         length = target + 1 if self.causal else at.amax(dim=1)[:, None, None] + 1
-        # t · s mod N, in whole numbers, keeps the angle exact for long sequences.
-        angle = (2 * math.pi) * (target * source % length).to(x.dtype) / length
-        matrix = (angle.cos() + angle.sin()) / length.to(x.dtype).sqrt()
+        # t · s mod N, in whole numbers, keeps the angle exact for long sequences; half precision would not.
+        exact = torch.promote_types(x.dtype, torch.float32)
+        angle = (2 * math.pi) * (target * source % length).to(exact) / length
+        matrix = ((angle.cos() + angle.sin()) / length.to(exact).sqrt()).to(x.dtype)
         if padding is not None:
             matrix = matrix.masked_fill(padding.unsqueeze(1), 0.0)
         return matrix.tril(x.shape[1] - new) if self.causal else matrix

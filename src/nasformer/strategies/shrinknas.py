@@ -138,7 +138,7 @@ class ShrinkNasSearch:
         done = self.path.updates + self.round + (self.iteration / self.settings.exploration.iterations)
         total = self.settings.training.updates + self.settings.rounds
         best = f"best {self.ranked[0][0]:.3f} ({core_parameters(self.best()):,} core)" if self.ranked else ""
-        return Progress(int(done), total, f"loss {self.window.last:.3f}  round {self.round}  {best}", tuple(events))
+        return Progress(int(done), total, f"loss {self.window.told:.3f}  round {self.round}  {best}", tuple(events))
 
     def best(self) -> Any:
         """The member with the lowest score of the last ranking."""

@@ -185,7 +185,7 @@ def _class_folder_split(folder: Path, classes: tuple[str, ...]) -> Source:
         (file, number)
         for number, name in enumerate(classes)
         for file in sorted((folder / name).rglob("*"))
-        if file.suffix.lower() in SUFFIXES
+        if file.suffix.lower() in SUFFIXES and not _hidden(file.relative_to(folder / name)) and not file.is_dir()
     ]
     if not files:
         raise RequestError(f"expected images ({', '.join(SUFFIXES)}) in folders of classes in {folder}, got none")
@@ -196,8 +196,9 @@ def _class_folder_split(folder: Path, classes: tuple[str, ...]) -> Source:
             return ImageOps.exif_transpose(_decoded(files[row][0]))
 
     digest = hashlib.sha256(labels.tobytes())
-    for file, _ in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for row, (file, _) in enumerate(files):
+        with _named(f"{file} (image {row} of {folder})"):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
     return Source(labels, digest.hexdigest(), image)
 
 
@@ -205,9 +206,18 @@ def _inner(folder: Path) -> list[Path]:
     return [inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith(".")]
 
 
+def _hidden(path: Path) -> bool:
+    """What other programs leave beside images: `.ipynb_checkpoints`, `._cat.png`."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _decoded(file: Path | BytesIO) -> Image.Image:
     with Image.open(file) as image:
         image.load()
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # 16 bits, which Pillow cuts off at 255
+        if image.mode in ("I", "F"):
+            raise ValueError(f"its values are of 32 bits (mode {image.mode}), of which nobody knows the range")
         return image
 
 

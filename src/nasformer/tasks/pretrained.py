@@ -152,18 +152,22 @@ def save_image_classifier(
     network: Any, classes: Sequence[str], normalisation: tuple[Channels, Channels], folder: Path
 ) -> None:
     """Write the folder: `AutoModelForImageClassification.from_pretrained(folder)` reads it once this package's classes
-    are known, and `AutoImageProcessor` prepares images for it: brought to the size by averaging over areas, scaled to
-    0 to 1, `normalisation` (mean, deviation) applied."""
+    are known, and `AutoImageProcessor` prepares images for it: brought to the size by averaging over areas, cut square,
+    scaled to 0 to 1, `normalisation` (mean, deviation) applied. A classifier of colour images takes images of any kind,
+    one of grey images only those."""
     model = NasformerForImageClassification.of(network)
     model.config.id2label = dict(enumerate(classes))
     model.config.label2id = {name: number for number, name in enumerate(classes)}
     _save(model, "AutoModelForImageClassification", _IMAGE_LOADER, folder)
     size, (mean, deviation) = network.settings.size, normalisation
     preparation = {
-        "image_processor_type": "ViTImageProcessor",
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": network.settings.input_channels == 3,
         "do_resize": True,
-        "size": {"height": size, "width": size},
+        "size": {"shortest_edge": size},
         "resample": int(Resampling.BOX),
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

@@ -14,6 +14,11 @@ class LossWindow:
     def __init__(self) -> None:
         self.total, self.count, self.tokens, self.last = 0.0, 0, 0, math.nan
 
+    @property
+    def told(self) -> float:
+        """What to show meanwhile: the mean written last, before that the mean so far."""
+        return self.total / self.count if math.isnan(self.last) and self.count else self.last
+
     def add(self, loss: float, tokens: int) -> None:
         """One more update; raises `RunError` where its loss is no number."""
         if not math.isfinite(loss):

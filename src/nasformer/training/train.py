@@ -62,7 +62,7 @@ def train(
         if stage.due() or update == settings.updates:
             tensors = trainer.tensors() | {f"average.{name}": mean for name, mean in average.items()}
             stage.save(update, tensors, trainer.state() | {"taken": taken, "window": window.state()})
-        stage.progress(update, settings.updates, f"loss {window.last:.3f}")
+        stage.progress(update, settings.updates, f"loss {window.told:.3f}")
     with torch.no_grad():
         for name, weight in trainer.weights.items():
             weight.copy_(average[name])
