@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from nasformer.models.build import build
 from nasformer.models.image_cell import ImageSettings
 from nasformer.spaces.named import ARCHITECTURES, NamedSpace
 from nasformer.spaces.space import Space
+from nasformer.strategies.bilevel import frozen
 from nasformer.strategies.darts import Darts, Softmax
 from nasformer.strategies.rome import Sampled
 from nasformer.strategies.rules import Gathering, Moment, Rules
@@ -103,7 +103,7 @@ class Searching:
         logits = self.logits(True)
         for _ in range(samples):
             model = self.supernet.at(self.draw(logits))
-            with held(model):
+            with frozen(model):
                 loss(model, *self.batch).backward()
 
     def step(self) -> None:
@@ -114,7 +114,7 @@ class Searching:
     def logits_loss(self, selection: Selection) -> Tensor:
         """The forward pass of an update of the logits, into which the selection's weights differentiate."""
         model = self.supernet.at(selection)
-        with held(model):
+        with frozen(model):
             return loss(model, *self.batch)
 
     def kept(self, draws: int) -> list[int]:
@@ -124,19 +124,6 @@ class Searching:
             halves = partial(self.weights_loss, self.draw()), partial(self.logits_loss, self.draw(self.logits(True)))
             found.append(max(map(saved_bytes, halves)))
         return found
-
-
-@contextmanager
-def held(model: nn.Module) -> Iterator[None]:
-    """No gradients for a model's weights inside."""
-    parameters = list(model.parameters())
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
 
 
 def searches() -> dict[str, Searching]:

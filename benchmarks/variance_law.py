@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.cells import held
 from benchmarks.figure import Figure, Options
 from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.named import NamedSpace
+from nasformer.strategies.bilevel import frozen
 from nasformer.strategies.rome import Sampled
 from nasformer.strategies.rules import Gathering, Moment
 from nasformer.supernets.named import supernet_of
@@ -67,7 +67,7 @@ def _material() -> tuple[Callable[[Tensor], Tensor], Callable[[int], Tensor]]:
     def gradient(tokens: Tensor) -> Tensor:
         logits = {name: torch.zeros(size, requires_grad=True) for name, size in rules.sizes.items()}
         model = supernet.at(rules.select(logits, Moment(1, 1, 1), generator))
-        with held(model):
+        with frozen(model):
             found = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
             found.backward()
         return torch.cat([torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in logits.values()])

@@ -6,7 +6,7 @@ was stopped goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -20,7 +20,7 @@ from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import is_reversible, read_architecture
-from nasformer.spaces.named import sized
+from nasformer.spaces.named import Operator, sized
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
@@ -183,6 +183,7 @@ class Experiment:
 
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         self.recipe, self.run, self.display = recipe, run, display
+        self.objective = recipe.objective.but(at=recipe.trained) if recipe.trained else recipe.objective
         if unknown := [name for name in recipe.controls if name not in self.controls]:
             known = nearest(unknown[0], self.controls)
             raise RequestError(f"the strategy {recipe.strategy.kind} has no control {unknown[0]!r}; {known}")
@@ -206,7 +207,7 @@ class Experiment:
 
     def check(self) -> None:
         """Raises `RequestError` where no member of the space is within the limits."""
-        self.recipe.objective.check(self.space, self.settings)
+        self.objective.check(self.space, self.settings)
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
@@ -276,7 +277,7 @@ class Experiment:
     def equal(self, found: Any) -> Objective:
         """The recipe's limits, and the core size of the found architecture: controls that search choose among such,
         so that no difference in quality is one in size."""
-        return self.recipe.objective.near(core_parameters(found))
+        return self.objective.near(core_parameters(found))
 
     def sampled_space(self) -> Any:
         """Where random architectures are drawn."""
@@ -300,13 +301,28 @@ class Experiment:
         if hasattr(largest, "encoder"):
             layers = {"encoder_layers": _depth(largest.encoder), "decoder_layers": depth}
             return sized(operator, ratio, core, core_parameters, **layers)  # type: ignore[arg-type]
-        norm = getattr(largest, "norm", "pre")
+        return sized_decoder(operator, ratio, core, depth, getattr(largest, "norm", "pre"))  # type: ignore[arg-type]
 
-        def size(architecture: EncoderDecoder) -> int:
-            return core_parameters(_decoder_only(architecture, norm))
+    def different(self, draw: Callable[[Random], Any], size: int) -> list[Any]:
+        """The architectures that a correlation is over: different ones, as many as the recipe asks for or there are."""
+        random, members = Random(self.seed("correlation")), list[Any]()
+        while len(members) < min(self.recipe.correlation, size):
+            member = draw(random)
+            members += [member] if member not in members else []
+        return members
 
-        layers = {"encoder_layers": 1, "decoder_layers": depth}
-        return _decoder_only(sized(operator, ratio, core, size, **layers), norm)  # type: ignore[arg-type]
+    def alone(self, members: Sequence[Any]) -> list[float]:
+        """The validation losses of architectures that are trained from scratch, each once in a run."""
+        losses = []
+        for number, member in enumerate(members):
+            path = f"rows/correlation/{number}.json"
+            if not (self.run.path / path).exists():
+                model = build(member, self.settings, seed=self.seed("correlation", number))
+                stage = self.stage(f"correlation_{number}")
+                train(model, self.task, self.recipe.fine_tune, stage, seed=self.seed("alone", number))
+                self.run.write_json(path, {"loss": self.task.validation_loss(model)})
+            losses.append(self.run.read_json(path)["loss"])
+        return losses
 
     def from_scratch(
         self, architecture: Any, name: str, *, searched: int = 0, evaluations: int = 0, seconds: float = 0.0
@@ -339,6 +355,15 @@ class Experiment:
         if name == "found":
             hand_over(model, self.task, self.run)
         return row
+
+
+def sized_decoder(operator: Operator, ratio: float, core: int, depth: int, norm: Any) -> DecoderOnly:
+    """The language model of one operator, of `depth` layers and the core size `core` (see `sized`)."""
+
+    def size(architecture: EncoderDecoder) -> int:
+        return core_parameters(_decoder_only(architecture, norm))
+
+    return _decoder_only(sized(operator, ratio, core, size, encoder_layers=1, decoder_layers=depth), norm)
 
 
 def _decoder_only(architecture: EncoderDecoder, norm: Any) -> DecoderOnly:

@@ -9,22 +9,21 @@ updates as ROME.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
-from nasformer.models.build import build
 from nasformer.models.size import core_flops, core_parameters, total_parameters
-from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.experiment import Experiment, sized_decoder
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.cell import cells, without_zero
-from nasformer.spaces.named import ARCHITECTURES, sized
+from nasformer.spaces.named import ARCHITECTURES
 from nasformer.spaces.program_space import ProgramSpace
-from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.darts_minus import DartsMinus
 from nasformer.strategies.drive import drive
@@ -32,13 +31,13 @@ from nasformer.strategies.early_stopping import EarlyStopping
 from nasformer.strategies.gdas import Gdas
 from nasformer.strategies.pc_darts import PcDarts
 from nasformer.strategies.rome import Rome
+from nasformer.strategies.rules import Settings
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.strategies.single_path import Ranking
 from nasformer.supernets.cell import check_partial
 from nasformer.supernets.named import supernet_of
 from nasformer.tasks.nas_table import NasTable
 from nasformer.tasks.scorecard import Scorecard
-from nasformer.training.train import train
 
 STRATEGIES = ("rome", "gdas", "darts", "pc_darts", "darts_minus", "early_stopping")
 """The kinds of strategies that search cells by gradients."""
@@ -69,7 +68,6 @@ class CellExperiment(Experiment):
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
         if recipe.objective.at:
             raise RequestError("objective.at is what a search of cells takes from trained; set trained instead")
-        self.objective = recipe.objective.but(at=recipe.trained)
         super().__init__(recipe, run, display)
         if recipe.objective.memory is not None:
             raise RequestError(
@@ -78,13 +76,14 @@ class CellExperiment(Experiment):
         if unknown := [name for name in recipe.trained if not hasattr(self.space.template, name)]:
             raise RequestError(f"trained.{unknown[0]}: the family {self.space.template.family} has no such size")
         self.strategy: Any = recipe.strategy
+        own: Any = recipe.strategy.darts if isinstance(recipe.strategy, EarlyStopping) else recipe.strategy
+        self.own = own  # whose settings the controls share
         self.table = None if recipe.table is None else self._read_table(Path(recipe.table))
         if self.table is None and "table_best" in recipe.controls:
             raise RequestError("the control table_best needs a table; set table to the path of one")
         if self.table is not None:
             self.table.accuracy(self.space.sample(Random(0)), recipe.table_data)  # whether it holds this space at all
-            self._members_of_table()  # and every member of it
-        own: Any = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
+            _ = self._members_of_table  # and every member of it
         if getattr(own, "restarts", 1) > 1:
             raise RequestError(f"a search of cells starts once, got strategy restarts={own.restarts}; expected 1")
         for name in recipe.controls:
@@ -114,25 +113,17 @@ class CellExperiment(Experiment):
             raise RequestError(f"the table at {path} changed since this run began; restore it, or start a new run")
         return table
 
-    def check(self) -> None:
-        """Raises `RequestError` where no member of the space is within the limits."""
-        self.objective.check(self.space, self.settings)
-
     def note(self) -> str | None:
         """Which table the rows were looked up in, and how good its members of the space are."""
         if self.table is None:
             return None
-        members, data = self._members_of_table(), self.recipe.table_data
+        members, data = self._members_of_table, self.recipe.table_data
         (best, _), mean = self.table.best(data, among=members), self.table.mean(data, among=members)
         return (
             f"The searches saw {self.task.facts()['path']}. Nothing was trained after them: accuracies on {data} are "
             f"looked up in {self.table.text()}. "
             f"Of the {len(members):,} architectures of the space the best there has {best:.2f}, the mean is {mean:.2f}."
         )
-
-    def equal(self, found: Any) -> Any:
-        """The recipe's limits, and the core size of the found architecture."""
-        return self.objective.near(core_parameters(found))
 
     def find(self) -> dict[str, Any]:
         """Search, then train what was derived."""
@@ -162,7 +153,7 @@ class CellExperiment(Experiment):
             sizes = {size: getattr(found, size) for size in ("channels", "cells", "stem")}
             return ARCHITECTURES[KNOWN[name]]().but(**sizes)
         if name == "transformer":
-            return self._transformer(found)
+            return sized_decoder("attention", 2.0, core_parameters(found), found.blocks, "pre")
         return super().fixed(name, found)
 
     def sampled_space(self) -> Any:
@@ -171,12 +162,9 @@ class CellExperiment(Experiment):
 
     def method(self, name: str) -> Any:
         """The strategy of a searching control, with the budget of the recipe's (see the head of this file)."""
-        own = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
+        own = self.own
         weights, logits = (own.gathering.weights, own.gathering.logits) if isinstance(own, Rome) else (1, 1)
-        shared: dict[str, Any] = {
-            field: getattr(own, field)
-            for field in ("training", "logits", "weight_part", "micro_batches", "epochs", "rewinds")
-        }
+        shared: dict[str, Any] = {field: getattr(own, field) for field in Settings.model_fields}
 
         def gathering(weights: int, logits: int) -> dict[str, Any]:
             """So many samples in each half, and as many passes as the recipe's."""
@@ -214,11 +202,9 @@ class CellExperiment(Experiment):
         """How losses on inherited weights rank random cells against training each from scratch (at the size of the
         search), for the search and for each control that searched with other edges."""
         names = ["search", *(f"{name}_search" for name in ("all_edges", "gdas") if name in self.recipe.controls)]
-        random, members, space = Random(self.seed("correlation")), list[Any](), self.sampled_space()
-        while len(members) < min(self.recipe.correlation, space.size):
-            member = space.sample(random)
-            members += [member] if member not in members else []
-        alone = [self._alone(number, member) for number, member in enumerate(members)]
+        space = self.sampled_space()
+        members = self.different(space.sample, space.size)
+        alone = self.alone(members)
         found: dict[str, Any] = {"members": len(members), "alone": alone, "searches": {}}
         for stage in names:
             method = self.strategy if stage == "search" else self.method(stage.removesuffix("_search"))
@@ -235,18 +221,9 @@ class CellExperiment(Experiment):
         sizes = rank_correlation([-core_parameters(member) for member in members], alone)
         return found | {"size_kendall": sizes.kendall.value}
 
-    def _alone(self, number: int, member: Any) -> float:
-        path = f"rows/correlation/{number}.json"
-        if not (self.run.path / path).exists():
-            model = build(member, self.settings, seed=self.seed("correlation", number))
-            stage = self.stage(f"correlation_{number}")
-            train(model, self.task, self.recipe.fine_tune, stage, seed=self.seed("alone", number))
-            self.run.write_json(path, {"loss": self.task.validation_loss(model)})
-        return float(self.run.read_json(path)["loss"])
-
     def _searched(self, strategy: Any, stage: str) -> tuple[Any, float]:
         """A search of this run, taken to its end; and its seconds."""
-        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"), **getattr(strategy, "ways", {}))
+        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"), **strategy.ways)
         search = strategy.begin(self.space, self.objective, self.task, supernet, self.seed("search", stage))
         place = self.stage(stage)
         drive(search, place)
@@ -255,11 +232,8 @@ class CellExperiment(Experiment):
     def _spos(self, found: Any) -> dict[str, Any]:
         """Uniform single paths for as many passes as the search took, then evolution on inherited weights among
         architectures of the found one's size."""
-        own = self.strategy.darts if isinstance(self.strategy, EarlyStopping) else self.strategy
-        training = own.training.but(updates=passes(self.strategy))
-        exploration = Exploration(
-            members=20, iterations=4, first_ranking=40, validation_tokens=own.training.batch_tokens
-        )
+        training = self.own.training.but(updates=passes(self.strategy))
+        exploration = Exploration(members=20, iterations=4, first_ranking=40, validation_tokens=training.batch_tokens)
         strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
         space = self.sampled_space()
         supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
@@ -271,26 +245,13 @@ class CellExperiment(Experiment):
         cost = {"evaluations": search.evaluations, "seconds": place.seconds}
         return self.from_scratch(search.best(), "spos", searched=training.updates, **cost)
 
-    def _transformer(self, found: Any) -> Any:
-        """The standard decoder-only Transformer with as many layers as the found one has blocks, of its core size."""
-
-        def decoder(architecture: EncoderDecoder) -> DecoderOnly:
-            layers = tuple(layer.but(cross=None) for layer in architecture.decoder.layers)
-            return DecoderOnly(norm="pre", decoder=Decoder(dim=architecture.decoder.dim, layers=layers))
-
-        def size(architecture: EncoderDecoder) -> int:
-            return core_parameters(decoder(architecture))
-
-        depth = {"encoder_layers": 1, "decoder_layers": found.blocks}
-        return decoder(sized("attention", 2.0, core_parameters(found), size, **depth))
-
     def _looked_up(
         self, architecture: Any, *, searched: int = 0, evaluations: int = 0, seconds: float = 0.0
     ) -> dict[str, Any]:
         """The row of an architecture whose accuracy the table tells."""
         assert self.table is not None
         data = self.recipe.table_data
-        members = self._members_of_table()
+        members = self._members_of_table
         standing = {
             "rank": self.table.rank(architecture, data, among=members),
             "members": len(members),
@@ -311,14 +272,14 @@ class CellExperiment(Experiment):
     def _best_of_table(self) -> dict[str, Any]:
         """The best member of the space that the table knows: how good a search could be."""
         assert self.table is not None
-        _, keys = self.table.best(self.recipe.table_data, among=self._members_of_table())
+        _, keys = self.table.best(self.recipe.table_data, among=self._members_of_table)
         return self._looked_up(self.table.architecture(keys[0]))
 
+    @cached_property
     def _members_of_table(self) -> list[str]:
+        """The members of the space as the table writes them; raises `RequestError` where it lacks one."""
         assert self.table is not None
-        if not hasattr(self, "_keys"):
-            self._keys = list(dict.fromkeys(self.table.key(member) for member in self.space.members()))
-        return self._keys
+        return list(dict.fromkeys(self.table.key(member) for member in self.space.members()))
 
 
 def passes(strategy: Any, updates: int | None = None) -> int:

@@ -92,8 +92,7 @@ class DartsExperiment(Experiment):
         inherited weights; and the seconds of all."""
         found, losses, seconds = [], [], 0.0
         for start in range(strategy.restarts):
-            ways = {name: getattr(strategy, name) for name in ("backward", "one_at_a_time", "exact")}
-            supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **ways)
+            supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **strategy.ways)
             search = strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
             place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
             drive(search, place)

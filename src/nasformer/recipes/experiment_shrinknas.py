@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
-from nasformer.models.build import build
 from nasformer.models.size import core_parameters
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.recipe import Recipe
@@ -125,24 +123,13 @@ class ShrinkNasExperiment(Experiment):
     def correlation(self) -> dict[str, Any]:
         """How scores on inherited weights rank architectures against training each from scratch."""
         search, _ = self._search(self.strategy, self.space, "search")
-        random = Random(self.seed("correlation"))
-        members: list[Any] = []
-        while len(members) < self.recipe.correlation:
-            member = self.recipe.objective.sample(self.space, random, self.settings)
-            members += [member] if member not in members else []
+        objective = self.recipe.objective
+        members = self.different(lambda random: objective.sample(self.space, random, self.settings), self.space.size)
         tokens = 4 * self.strategy.exploration.validation_tokens
-        ranking = Ranking(search.path, self.recipe.objective, members, self.seed("correlation"), tokens)
+        ranking = Ranking(search.path, objective, members, self.seed("correlation"), tokens)
         while not ranking.finished():
             ranking.advance()
-        alone = []
-        for number, member in enumerate(members):
-            path = f"rows/correlation/{number}.json"
-            if not (self.run.path / path).exists():
-                model = build(member, self.settings, seed=self.seed("correlation", number))
-                stage = self.stage(f"correlation_{number}")
-                train(model, self.task, self.recipe.fine_tune, stage, seed=self.seed("alone", number))
-                self.run.write_json(path, {"loss": self.task.validation_loss(model)})
-            alone.append(self.run.read_json(path)["loss"])
+        alone = self.alone(members)
         found = rank_correlation(ranking.scores, alone)
         sizes = rank_correlation([-core_parameters(member) for member in members], alone)
         return {

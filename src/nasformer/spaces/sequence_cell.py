@@ -12,7 +12,7 @@ from pydantic import model_validator
 from nasformer.errors import RequestError
 from nasformer.spaces.cell import Cell, operators_of
 from nasformer.spaces.open import OPEN, is_open
-from nasformer.spaces.transformer import Decoder, Positive, check_stack
+from nasformer.spaces.transformer import Decoder, Positive, check_stack, crosses
 from nasformer.spaces.value import Value
 
 SEQUENCE_OPERATORS = (
@@ -76,13 +76,11 @@ class CellEncoderDecoder(Value):
         if is_open(self.decoder):
             return self
         check_stack(self.decoder, "decoder")
-        for index, layer in enumerate(self.decoder.layers):
-            place = f"decoder.layers.{index}.cross"
-            if layer.cross is None:
-                raise RequestError(f"{place} is missing; an encoder-decoder attends to its encoder")
-            if layer.cross.span != 1:
-                raise RequestError(f"{place}.span is {layer.cross.span}; of an encoder of cells only the last output "
-                                   f"is there, expected 1")  # fmt: skip
+        for place, cross in crosses(self.decoder):
+            if cross.span != 1:
+                raise RequestError(
+                    f"{place}.span is {cross.span}; of an encoder of cells only the last output is there, expected 1"
+                )
         return self
 
 

@@ -5,6 +5,7 @@ Every class is an architecture's part, and with open fields a space's (`nasforme
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
@@ -229,15 +230,10 @@ class EncoderDecoder(Value):
             return self
         check_stack(self.encoder, "encoder")
         check_stack(self.decoder, "decoder")
-        for index, layer in enumerate(self.decoder.layers):
-            if layer.cross is None:
+        for place, cross in crosses(self.decoder):
+            if cross.span > len(self.encoder.layers):
                 raise RequestError(
-                    f"decoder.layers.{index}.cross is missing; an encoder-decoder attends to its encoder"
-                )
-            if layer.cross.span > len(self.encoder.layers):
-                raise RequestError(
-                    f"decoder.layers.{index}.cross.span is {layer.cross.span}, but the encoder has "
-                    f"{len(self.encoder.layers)} layers"
+                    f"{place}.span is {cross.span}, but the encoder has {len(self.encoder.layers)} layers"
                 )
         return self
 
@@ -258,6 +254,15 @@ class DecoderOnly(Value):
             if layer.cross is not None:
                 raise RequestError(f"decoder.layers.{index}.cross is set, but a decoder-only model has no encoder")
         return self
+
+
+def crosses(decoder: Decoder) -> Iterator[tuple[str, CrossAttention]]:
+    """Where the cross-attention of each layer stands, and itself; raises `RequestError` at a layer without one."""
+    for index, layer in enumerate(decoder.layers):
+        place = f"decoder.layers.{index}.cross"
+        if layer.cross is None:
+            raise RequestError(f"{place} is missing; an encoder-decoder attends to its encoder")
+        yield place, layer.cross
 
 
 def check_stack(stack: Encoder | Decoder, name: str) -> None:

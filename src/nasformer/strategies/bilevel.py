@@ -215,7 +215,7 @@ class BilevelSearch:
         cut = {name: weights.detach().requires_grad_() for name, weights in weighted.items()}
         run = {name: Chosen(chosen.options, cut.get(name)) for name, chosen in selection.items()}
         model = self.rules.lend(self.supernet, run, self.moment)
-        with _frozen(model):
+        with frozen(model):
             loss = self.path.differentiate(model, batch)
         met = [(weights, cut[name].grad) for name, weights in weighted.items() if cut[name].grad is not None]
         if met:
@@ -328,7 +328,7 @@ class BilevelSearch:
 
 
 @contextmanager
-def _frozen(model: Any) -> Iterator[None]:
+def frozen(model: Any) -> Iterator[None]:
     """No gradients for the weights of a model inside."""
     parameters = list(model.parameters())
     for parameter in parameters:

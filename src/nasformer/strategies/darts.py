@@ -23,19 +23,17 @@ from torch import Tensor
 from nasformer.operators.reversible import Backward
 from nasformer.spaces.cell import searched_edges
 from nasformer.spaces.space import Space
-from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.derivation import Derivation, edge_scores, operator_scores, operator_strength
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import Gathering, Logits, Moment, all_edges, operator_sizes, refuse
+from nasformer.strategies.rules import Gathering, Logits, Moment, Settings, all_edges, operator_sizes, refuse
 from nasformer.strategies.unrolled import check_unrolled, unrolled
 from nasformer.supernets.selection import Chosen, Selection
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
-from nasformer.training.trainer import Training
 
 
-class Darts(Value):
+class Darts(Settings):
     """The settings of a differentiable search.
 
     `training.updates` counts updates of weights; there are as many of logits. `weight_part` of the training data serve
@@ -49,7 +47,6 @@ class Darts(Value):
     """
 
     kind: Literal["darts"] = "darts"
-    training: Training = Training(updates=30_000)
     logits: Logits = Logits()
     weight_part: Annotated[float, Field(gt=0, lt=1)] = 5 / 9
     zero: bool = False
@@ -58,9 +55,6 @@ class Darts(Value):
     backward: Backward = "rebuilt"
     one_at_a_time: bool = True
     exact: bool = False
-    micro_batches: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] = 50
-    rewinds: Annotated[int, Field(ge=0)] = 5
 
     @property
     def ways(self) -> dict[str, Any]:

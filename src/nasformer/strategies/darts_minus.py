@@ -16,30 +16,22 @@ from torch import Tensor
 
 from nasformer.errors import RequestError
 from nasformer.spaces.space import Space
-from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import Darts, Softmax
 from nasformer.strategies.derivation import Derivation
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import CELL_LOGITS, Logits, Moment, refuse
+from nasformer.strategies.rules import Moment, Settings, refuse
 from nasformer.supernets.selection import Selection
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
-from nasformer.training.trainer import Training
 
 
-class DartsMinus(Value):
+class DartsMinus(Settings):
     """The settings of a DARTS− search; fields as of `nasformer.strategies.darts.Darts`. `skip` is d of the first and of
     the last epoch."""
 
     kind: Literal["darts_minus"] = "darts_minus"
-    training: Training = Training(updates=30_000)
-    logits: Logits = CELL_LOGITS
-    weight_part: Annotated[float, Field(gt=0, lt=1)] = 0.5
     skip: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (1.0, 0.0)
-    micro_batches: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] = 50
-    rewinds: Annotated[int, Field(ge=0)] = 5
 
     @property
     def ways(self) -> dict[str, Any]:

@@ -10,39 +10,22 @@ every choice of an operator is drawn so, and Zero is kept where its logit is the
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from nasformer.spaces.space import Space
-from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rome import TRIES, Sampled
-from nasformer.strategies.rules import CELL_LOGITS, Gathering, Logits, refuse
+from nasformer.strategies.rome import TRIES, Sampled, Temperature
+from nasformer.strategies.rules import Gathering, Settings, refuse
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
-from nasformer.training.trainer import Training
-
-Temperature = Annotated[float, Field(gt=0)]
 
 
-class Gdas(Value):
+class Gdas(Settings):
     """The settings of a GDAS search; the fields are those of `nasformer.strategies.rome.Rome`."""
 
     kind: Literal["gdas"] = "gdas"
-    training: Training = Training(updates=30_000)
-    logits: Logits = CELL_LOGITS
-    weight_part: Annotated[float, Field(gt=0, lt=1)] = 0.5
     temperature: tuple[Temperature, Temperature] = (10.0, 0.1)
-    micro_batches: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] = 50
-    rewinds: Annotated[int, Field(ge=0)] = 5
-
-    @property
-    def ways(self) -> dict[str, Any]:
-        """How its supernet is made: as it is."""
-        return {}
 
     def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> BilevelSearch:
         """The search under way. Raises `RequestError` for a space that it cannot take."""

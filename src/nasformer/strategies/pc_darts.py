@@ -17,30 +17,23 @@ from torch import Tensor
 from nasformer.errors import RequestError
 from nasformer.spaces.cell import topologies
 from nasformer.spaces.space import Space
-from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import mixture
 from nasformer.strategies.derivation import Derivation, edge_scores, operator_scores, operator_strength
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import Gathering, Logits, Moment, operator_sizes, refuse
+from nasformer.strategies.rules import Gathering, Logits, Moment, Settings, operator_sizes, refuse
 from nasformer.supernets.selection import Selection
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
-from nasformer.training.trainer import Training
 
 
-class PcDarts(Value):
+class PcDarts(Settings):
     """The settings of a PC-DARTS search; fields as of `nasformer.strategies.darts.Darts`."""
 
     kind: Literal["pc_darts"] = "pc_darts"
-    training: Training = Training(updates=30_000)
     logits: Logits = Logits(rate=6e-4, betas=(0.5, 0.999))
-    weight_part: Annotated[float, Field(gt=0, lt=1)] = 0.5
     partial: Annotated[int, Field(ge=1)] = 4
     resting: Annotated[float, Field(ge=0, lt=1)] = 15 / 50
-    micro_batches: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] = 50
-    rewinds: Annotated[int, Field(ge=0)] = 5
 
     @property
     def ways(self) -> dict[str, Any]:

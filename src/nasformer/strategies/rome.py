@@ -19,7 +19,6 @@ from torch import Tensor
 from nasformer.errors import RequestError
 from nasformer.spaces.cell import SearchedEdge, searched_edges, topologies
 from nasformer.spaces.space import Answer, Space
-from nasformer.spaces.value import Value
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.derivation import (
     Derivation,
@@ -29,12 +28,19 @@ from nasformer.strategies.derivation import (
     operator_strength,
 )
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import CELL_LOGITS, Gathering, Half, Logits, Moment, all_edges, operator_sizes, refuse
+from nasformer.strategies.rules import (
+    Gathering,
+    Half,
+    Moment,
+    Settings,
+    all_edges,
+    operator_sizes,
+    refuse,
+)
 from nasformer.supernets import gumbel
 from nasformer.supernets.selection import Selection
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
-from nasformer.training.trainer import Training
 
 Rule = Literal["topology", "joint"]
 Topology = Literal["top", "pairs", "all"]
@@ -43,7 +49,7 @@ TRIES = 3
 """How often an update is drawn before the search rewinds."""
 
 
-class Rome(Value):
+class Rome(Settings):
     """The settings of a ROME search of a space of cells.
 
     `training.updates` counts updates of weights, `samples` is K; there are as many updates of logits, and `samples`
@@ -57,9 +63,6 @@ class Rome(Value):
     """
 
     kind: Literal["rome"] = "rome"
-    training: Training = Training(updates=30_000)
-    logits: Logits = CELL_LOGITS
-    weight_part: Annotated[float, Field(gt=0, lt=1)] = 0.5
     samples: Annotated[int, Field(ge=1)] = 7
     samples_weights: Annotated[int, Field(ge=1)] | None = None
     samples_logits: Annotated[int, Field(ge=1)] | None = None
@@ -69,14 +72,6 @@ class Rome(Value):
     derive: Rule = "topology"
     zero: Literal["refuse", "search_only"] = "refuse"
     order: Literal["logits_first", "weights_first"] = "logits_first"
-    micro_batches: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] = 50
-    rewinds: Annotated[int, Field(ge=0)] = 5
-
-    @property
-    def ways(self) -> dict[str, Any]:
-        """How its supernet is made: as it is."""
-        return {}
 
     @property
     def gathering(self) -> Gathering:

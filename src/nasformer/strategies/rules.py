@@ -42,41 +42,26 @@ CELL_LOGITS = Logits(betas=(0.5, 0.999))
 """As searches of cells train theirs (docs/papers/rome.md §3)."""
 
 
-class Settings(Protocol):
-    """What the settings of every differentiable search say. `training.updates` counts updates of weights; there are as
-    many of logits. `weight_part` of the training data serve the weights, the rest the logits; `micro_batches` in how
-    many pieces a batch is worked on; `epochs` equal parts of the updates are journalled. After a loss that is no number
-    the search goes back to its last good state and halves its rate, at most `rewinds` times."""
+class Settings(Value):
+    """What the settings of every differentiable search say.
+
+    `training.updates` counts updates of weights; there are as many of logits. `weight_part` of the training data serve
+    the weights, the rest the logits; `micro_batches` in how many pieces a batch is worked on; `epochs` equal parts of
+    the updates are journalled. After a loss that is no number the search goes back to its last good state and halves
+    its rate, at most `rewinds` times.
+    """
+
+    training: Training = Training(updates=30_000)
+    logits: Logits = CELL_LOGITS
+    weight_part: Part = 0.5
+    micro_batches: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1)] = 50
+    rewinds: Whole = 5
 
     @property
-    def training(self) -> Training:
-        """Of the weights."""
-        ...
-
-    @property
-    def logits(self) -> Logits:
-        """How the logits are trained."""
-        ...
-
-    @property
-    def weight_part(self) -> float:
-        """The weights' share of the training data."""
-        ...
-
-    @property
-    def micro_batches(self) -> int:
-        """Pieces of a batch."""
-        ...
-
-    @property
-    def epochs(self) -> int:
-        """Equal parts of the updates."""
-        ...
-
-    @property
-    def rewinds(self) -> int:
-        """How often to go back at most."""
-        ...
+    def ways(self) -> dict[str, Any]:
+        """How its supernet is made besides the space and the settings of models: as it is."""
+        return {}
 
 
 @dataclass(frozen=True)
