@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -52,23 +53,46 @@ def begin(recipe: Recipe, path: Path) -> Any:
 
 @pytest.mark.parametrize(
     "strategy",
-    [Rome(samples=4), Rome(samples=7, samples_logits=2), Rome(samples_weights=1, samples_logits=5), Gdas(), Darts()],
+    [
+        Rome(samples=4),
+        Rome(samples=7, samples_logits=2),
+        Rome(samples_weights=1, samples_logits=5, resting=0.5),
+        Gdas(resting=0.25),
+        Darts(),
+    ],
     ids=["rome-4", "rome-7-2", "rome-1-5", "gdas", "darts"],
 )
 def test_what_samples_takes_as_many_passes_as_the_search(tmp_path: Path, strategy: Any) -> None:
     experiment = begin(RECIPE.but(strategy=strategy), tmp_path)
     each = strategy.gathering if isinstance(strategy, Rome) else None
-    assert passes(strategy) == 30_000 * (each.weights + each.logits if each else 2)
+    weights, logits = (each.weights, each.logits) if each else (1, 1)
+    assert passes(strategy) == 30_000 * (weights + logits * (1 - strategy.resting))
     ablations = ("all_edges", "single_sample", "gathered_weights", "gathered_logits", "pairs") if each else ()
     for name in ("gdas", *ablations):
         method = experiment.method(name)
         assert abs(passes(method) / passes(strategy) - 1) < 1e-3, name
         assert method.weight_part == strategy.weight_part
     for name in ("darts", "second_order", "pc_darts", "darts_minus", "early_stopping"):
-        assert experiment.method(name).training == strategy.training
+        method = experiment.method(name)
+        assert method.training == strategy.training
+        own = method.darts if isinstance(method, EarlyStopping) else method
+        assert own.resting == (max(0.3, strategy.resting) if name == "pc_darts" else strategy.resting)
     if each:
         gathered = [experiment.method(name).gathering for name in ("gathered_weights", "gathered_logits")]
         assert [(g.weights, g.logits) for g in gathered] == [(each.weights, 1), (1, each.logits)]
+
+
+def test_a_result_is_complete_after_the_last_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = begin(RECIPE.but(controls=("random_architecture", "gdas")), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(experiment), "method", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            experiment.carry_out()
+    result = experiment.run.read_json("result.json")
+    assert [len(result["rows"]), result["complete"]] == [4, False]
+    experiment.carry_out()
+    result = experiment.run.read_json("result.json")
+    assert [len(result["rows"]), result["complete"]] == [5, True]
 
 
 def test_a_search_that_stopped_counts_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,3 +176,12 @@ def test_a_damaged_result_means_unfinished(run_folder: Path) -> None:
     run = gather(run_folder)
     assert not run.finished
     assert run.diagram is not None
+
+
+def test_a_result_without_its_last_controls_means_unfinished(run_folder: Path) -> None:
+    (run_folder / "result.json").write_text(json.dumps(result() | {"complete": False}), encoding="utf-8")
+    run = gather(run_folder)
+    assert not run.finished
+    assert run.comparison.rows
+    (run_folder / "result.json").write_text(json.dumps(result() | {"complete": True}), encoding="utf-8")
+    assert gather(run_folder).finished

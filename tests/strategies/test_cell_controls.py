@@ -142,17 +142,23 @@ def test_zero_may_be_kept_where_edges_are_given() -> None:
     assert kinds == {True: {"zero"}, False: {"skip"}}
 
 
-def test_pc_darts_ranks_edges_by_both_and_its_logits_rest_at_first() -> None:
-    strategy = STRATEGIES["pc_darts"].but(training=TRAINING.but(updates=10), resting=0.3)
+@pytest.mark.parametrize("name", ["darts", "darts_minus", "gdas", "pc_darts"])
+def test_logits_rest_at_first(name: str) -> None:
+    strategy = STRATEGIES[name].but(training=TRAINING.but(updates=10), resting=0.3)
     search, landscape = on_landscape(strategy)
     before = {name: logits.clone() for name, logits in search.logits.items()}
     for update in range(1, 5):
         search.step()
-        moved = {name for name, logits in search.logits.items() if not torch.equal(before[name], logits)}
+        moved = {choice for choice, logits in search.logits.items() if not torch.equal(before[choice], logits)}
         assert moved == (set() if update <= 3 else set(search.logits))
     assert len(landscape.ran) == 3 + 2
-    step = max(float((logits - before[name]).abs().max()) for name, logits in search.logits.items())
+    step = max(float((logits - before[choice]).abs().max()) for choice, logits in search.logits.items())
     assert step == pytest.approx(FAST.rate, rel=1e-2)  # the first step of Adam, as if nothing had gone before
+
+
+def test_pc_darts_ranks_edges_by_both() -> None:
+    search, landscape = on_landscape(STRATEGIES["pc_darts"])
+    search.step()
     shares = landscape.ran[0]["cell.nodes.1.edges"].weights
     assert shares is not None
     assert math.isclose(float(shares.sum()), 1, rel_tol=1e-5)

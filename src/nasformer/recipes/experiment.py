@@ -216,7 +216,7 @@ class Experiment:
         self.run.write_json("architectures/best.json", found.data())
         for name in self._arms():
             rows.append(self._arm(name, partial(self.control, name, found)))
-            self._write(rows, None)
+            self._write(rows, None, complete=False)
         return self._write(rows, self.correlation() if self.recipe.correlation else None)
 
     def _arms(self) -> Iterator[str]:
@@ -243,11 +243,15 @@ class Experiment:
         """What a reader must know of how the rows were measured, where it is not the usual way."""
         return None
 
-    def _write(self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None) -> dict[str, Any]:
+    def _write(
+        self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None, *, complete: bool = True
+    ) -> dict[str, Any]:
+        """The result so far, or of the whole run."""
         objective = self.recipe.objective.data()
         limits = {k: v for k, v in objective.items() if k.startswith(("min_", "max_")) and v is not None}
         result = {
             "recipe": self.recipe.name,
+            "complete": complete,
             "task": self.task.facts(),
             "space": {"name": self.space.name, "size": self.space.size, "encoded_size": self.space.encoded_size},
             "limits": limits,

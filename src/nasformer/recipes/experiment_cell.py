@@ -163,24 +163,25 @@ class CellExperiment(Experiment):
     def method(self, name: str) -> Any:
         """The strategy of a searching control, with the budget of the recipe's (see the head of this file)."""
         own = self.own
-        weights, logits = (own.gathering.weights, own.gathering.logits) if isinstance(own, Rome) else (1, 1)
+        weights, logits = _samples(own)
         shared: dict[str, Any] = {field: getattr(own, field) for field in Settings.model_fields}
 
         def gathering(weights: int, logits: int) -> dict[str, Any]:
             """So many samples in each half, and as many passes as the recipe's."""
-            updates = max(1, round(passes(own) / (weights + logits)))
+            updates = max(1, round(passes(own) / (weights + logits * (1 - own.resting))))
             samples = {"samples_weights": weights, "samples_logits": logits}
             return samples | {"samples": max(weights, logits), "training": own.training.but(updates=updates)}
 
         sampled = {"temperature": own.temperature} if isinstance(own, Rome | Gdas) else {}
         rome = own if isinstance(own, Rome) else Rome(**shared | sampled, samples=1)
         darts = Darts(**shared)
+        resting = {"resting": max(own.resting, PcDarts().resting)}
         methods = {
             "gdas": lambda: Rome(**shared | sampled | gathering(1, 1), topology="all", order="weights_first"),
             "darts": lambda: darts,
             "second_order": lambda: darts.but(second_order=True, backward="stored"),
             "early_stopping": lambda: EarlyStopping(darts=darts.but(backward="stored")),
-            "pc_darts": lambda: PcDarts(**shared | {"logits": own.logits.but(rate=2 * own.logits.rate)}),
+            "pc_darts": lambda: PcDarts(**shared | {"logits": own.logits.but(rate=2 * own.logits.rate)} | resting),
             "darts_minus": lambda: DartsMinus(**shared),
             "all_edges": lambda: rome.but(topology="all"),
             "pairs": lambda: rome.but(topology="pairs"),
@@ -284,9 +285,15 @@ class CellExperiment(Experiment):
 
 def passes(strategy: Any, updates: int | None = None) -> int:
     """The passes of a search (or of so many `updates` of it): of weights and of logits, each selection one."""
-    gathering = getattr(strategy, "gathering", None)
-    each = (gathering.weights + gathering.logits) if gathering is not None else 2
-    return int(strategy.training.updates if updates is None else updates) * each
+    own: Settings = strategy.darts if isinstance(strategy, EarlyStopping) else strategy
+    weights, logits = _samples(own)
+    updates = own.training.updates if updates is None else updates
+    return updates * weights + max(0, updates - own.rests) * logits
+
+
+def _samples(strategy: Settings) -> tuple[int, int]:
+    """How many selections a search gathers in an update of the weights, and in one of the logits."""
+    return (strategy.gathering.weights, strategy.gathering.logits) if isinstance(strategy, Rome) else (1, 1)
 
 
 def _taken(search: Any, strategy: Any) -> int:

@@ -240,8 +240,10 @@ class PrimerExperiment(Experiment):
         }
         self.run.write_json(f"evolution/{stage}.json", told)
 
-    def _write(self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None) -> dict[str, Any]:
-        result = super()._write(rows, correlation)
+    def _write(
+        self, rows: list[dict[str, Any]], correlation: dict[str, Any] | None, *, complete: bool = True
+    ) -> dict[str, Any]:
+        result = super()._write(rows, correlation, complete=complete)
         told = self.run.read_json("evolution/search.json")
         rows = [row for row in rows if row["curves"]]
         curves = {row["name"]: row["curves"] for row in rows}

@@ -48,7 +48,7 @@ def gather(run_folder: Path) -> Gathered:
     strategy, labels = mapping(recipe.get("strategy")), {row.name: row.label for row in comparison.rows}
     differentiable = read_differentiable(events, strategy)
     return Gathered(
-        finished=result is not None,
+        finished=result is not None and result.get("complete", True) is not False,
         task=mapping((result or {}).get("task")),
         last=events[-1] if events else None,
         unreadable=unreadable,

@@ -88,7 +88,7 @@ class BilevelSearch:
         self._batch = None
         update, gathering = self.path.updates, self.rules.gathering
         halves: list[tuple[Half, Callable[[], tuple[float, int]]]] = [("weights", self._update_weights)]
-        if update > gathering.resting:
+        if update > self.settings.rests:
             halves.append(("logits", self._update_logits))
         found: dict[Half, tuple[float, int]] = {}
         for half, work in halves if gathering.first == "weights" else halves[::-1]:
@@ -236,7 +236,7 @@ class BilevelSearch:
 
     def _adam(self, name: str, gradient: Tensor) -> None:
         settings, (first, second) = self.settings.logits, self.moments[name]
-        update = self.path.updates - self.rules.gathering.resting
+        update = self.path.updates - self.settings.rests
         gradient = gradient + settings.weight_decay * self.logits[name]
         first.lerp_(gradient, 1 - settings.betas[0])
         second.lerp_(gradient.square(), 1 - settings.betas[1])

@@ -21,7 +21,7 @@ from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import mixture
 from nasformer.strategies.derivation import Derivation, edge_scores, operator_scores, operator_strength
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import Gathering, Logits, Moment, Settings, operator_sizes, refuse
+from nasformer.strategies.rules import Gathering, Logits, Moment, Resting, Settings, operator_sizes, refuse
 from nasformer.supernets.selection import Selection
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
@@ -33,7 +33,7 @@ class PcDarts(Settings):
     kind: Literal["pc_darts"] = "pc_darts"
     logits: Logits = Logits(rate=6e-4, betas=(0.5, 0.999))
     partial: Annotated[int, Field(ge=1)] = 4
-    resting: Annotated[float, Field(ge=0, lt=1)] = 15 / 50
+    resting: Resting = 15 / 50
 
     @property
     def ways(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class WeightedEdges:
         self.space = space
         self._choices = topologies(space)
         self.sizes = operator_sizes(space) | {choice.name: len(choice.options) for choice in self._choices}
-        self.gathering = Gathering(first="logits", resting=int(settings.resting * settings.training.updates))
+        self.gathering = Gathering(first="logits")
 
     def select(self, logits: Mapping[str, Tensor], moment: Moment, generator: torch.Generator) -> Selection:
         """Nothing is drawn: everything runs."""

@@ -25,6 +25,7 @@ Rate = Annotated[float, Field(gt=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 Whole = Annotated[int, Field(ge=0)]
+Resting = Annotated[float, Field(ge=0, lt=1)]
 Half = Literal["weights", "logits"]
 
 
@@ -47,8 +48,9 @@ class Settings(Value):
 
     `training.updates` counts updates of weights; there are as many of logits. `weight_part` of the training data serve
     the weights, the rest the logits; `micro_batches` in how many pieces a batch is worked on; `epochs` equal parts of
-    the updates are journalled. After a loss that is no number the search goes back to its last good state and halves
-    its rate, at most `rewinds` times.
+    the updates are journalled. The logits rest for the part `resting` of the updates, the first ones (our reading 46 in
+    docs/papers/rome.md). After a loss that is no number the search goes back to its last good state and halves its
+    rate, at most `rewinds` times.
     """
 
     training: Training = Training(updates=30_000)
@@ -56,12 +58,18 @@ class Settings(Value):
     weight_part: Part = 0.5
     micro_batches: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1)] = 50
+    resting: Resting = 0.0
     rewinds: Whole = 5
 
     @property
     def ways(self) -> dict[str, Any]:
         """How its supernet is made besides the space and the settings of models: as it is."""
         return {}
+
+    @property
+    def rests(self) -> int:
+        """How many updates the logits rest at the beginning."""
+        return int(self.resting * self.training.updates)
 
 
 @dataclass(frozen=True)
@@ -90,15 +98,13 @@ class Moment:
 @dataclass(frozen=True)
 class Gathering:
     """How updates gather gradients: over how many selections, the logits always their mean, the weights their sum or
-    `mean`; which half goes first; how often other selections are tried after a loss that is no number; and for how many
-    updates the logits rest at the beginning."""
+    `mean`; which half goes first; how often other selections are tried after a loss that is no number."""
 
     weights: int = 1
     logits: int = 1
     mean: bool = False
     first: Half = "weights"
     tries: int = 1
-    resting: int = 0
 
 
 class Rules(Protocol):
