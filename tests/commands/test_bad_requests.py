@@ -233,6 +233,22 @@ def test_bad_programs_are_refused_with_line_and_reason(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_program_that_sees_the_future_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = tmp_path / "leak.txt", tmp_path / "run"
+    path.write_text(
+        "depth 1\nunit 8\nconstants c0=0\ndims d0=1\n\nMAIN:\n  s2 = T_MAT_MUL(s0, s0)\n  s3 = MAT_MUL(s2, s0)\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "corpus.txt").write_text("good text, and more of it\n" * 999, encoding="utf-8")
+    asked = ("train", str(path), "--task", str(tmp_path / "corpus.txt"), "task.length=16", "--run", str(run))
+    code, error = ask(monkeypatch, capsys, *asked)
+    assert code == 2
+    assert "leaks from the future" in error
+    assert not (run / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from nasformer.errors import RequestError
 from nasformer.measures.step_cost import Features, StepCost, _Counter, calibrate, features, fitted
+from nasformer.models.build import outline
 from nasformer.models.transformer import ModelSettings
-from nasformer.spaces.known_programs import primer_ez, transformer
+from nasformer.spaces.known_programs import PROGRAMS, primer_ez, transformer
 from nasformer.spaces.program import Instruction
+from nasformer.spaces.program_space import mutant_of
 from nasformer.spaces.program_text import read_program
 
 SETTINGS = ModelSettings(target_vocabulary=7)
@@ -46,6 +53,71 @@ def test_views_write_nothing() -> None:
         assert (counter.operations, counter.elements) == (0, 0)
         x.t().add_(1)
     assert (counter.operations, counter.elements) == (1, 12)
+
+
+class _Plain(TorchDispatchMode):
+    """Counts without remembering anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations, self.elements = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.operations += 1
+            self.elements += sum(value.numel() for value in tree_leaves(result) if isinstance(value, torch.Tensor))
+        return result
+
+
+def counted_anew(architecture: Any, batch: int, length: int) -> Features:
+    """The counts, with every shape found by the operations themselves."""
+    model = outline(architecture, SETTINGS)
+    tokens = torch.empty(batch, length, dtype=torch.int64, device="meta")
+    with torch.no_grad():
+        model(tokens)
+    with FlopCounterMode(display=False) as flops, _Plain() as counter:
+        model(tokens).sum().backward()
+    return Features(flops.get_total_flops() / 1e9, counter.elements / 1e6, float(counter.operations))
+
+
+def test_what_is_remembered_counts_as_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Counter, "known", {})
+    monkeypatch.setattr(_Counter, "most", 300)  # small enough to be forgotten on the way
+    random, members = Random(2), [make(width=16, heads=2) for make in PROGRAMS.values()]
+    for depth in (1, 2, 3):
+        program = primer_ez(width=16, depth=depth, heads=2)
+        for _ in range(4):
+            program = mutant_of(program, random).program.but(length=6)
+            members.append(program)
+    for reductions in ("RED_PROD(s0)", "RED_MAX(s0)"):
+        lines = f"s2 = {reductions}\n  s3 = CUM_PROD(s0)\n  s4 = ADD(s2, s3)\n  s5 = CONV_3X1(s4, d0) x4\n"
+        lines += "  s6 = CONV_1X1(s5, d0)"
+        members.append(read_program(f"depth 2\nunit 4\nconstants c0=0\ndims d0=1\nMAIN:\n  {lines}\n"))
+    for member in members:
+        features.cache_clear()
+        anew = [counted_anew(member, batch, 6) for batch in (1, 3)]
+        for _ in range(2):
+            assert [features(member, SETTINGS, batch, 6) for batch in (1, 3)] == anew
+            features.cache_clear()
+
+
+def test_equal_blocks_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Counter, "known", {})
+    sizes = []
+    for depth in (2, 3, 9):
+        features(transformer(width=20, depth=depth, heads=2), SETTINGS, 3, 5)
+        sizes.append(len(_Counter.known))
+    assert sizes[0] > 20
+    assert sizes[1] == sizes[2]
+
+
+def test_numbers_on_a_real_device_are_never_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Counter, "known", {})
+    x = torch.arange(6.0)
+    with _Counter() as counter:
+        assert [float((x + 1).sum()), float((x + 1).sum())] == [21.0, 21.0]
+    assert (counter.elements, len(_Counter.known)) == (14, 0)
 
 
 def test_dead_code_costs_nothing() -> None:

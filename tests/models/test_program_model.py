@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from nasformer.errors import RequestError
 from nasformer.models.build import build
-from nasformer.models.program import ProgramModel, check_causal, check_trained, rescaled
+from nasformer.models.program import ProgramModel, SizeError, check_causal, check_trained, rescaled
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators import program as runner
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.operator import reorder
 from nasformer.spaces.known_programs import PROGRAMS
-from nasformer.spaces.program import Program
+from nasformer.spaces.program import Program, ShapeError, resolve
 from nasformer.spaces.program_space import mutant_of
 from nasformer.spaces.program_text import program_text, read_program
 
@@ -185,8 +185,12 @@ def test_attention_to_oneself_hides_no_leak(scores: str) -> None:
 def test_a_trained_model_that_sees_the_future_is_caught() -> None:
     text = program_text(START)
     check_trained(build(START, SETTINGS, seed=1), tokens(4, 24))
-    with pytest.raises(RequestError, match="leaks from the future"):
-        check_trained(build(read_program(text.replace(MASKED, UNMASKED)), SETTINGS, seed=1), tokens(4, 24))
+    leaking = build(read_program(text.replace(MASKED, UNMASKED)), SETTINGS, seed=1)
+    one = tokens(1, 24)
+    for rows in (tokens(4, 24), one, one.expand(3, -1), torch.full((2, 24), VOCABULARY - 1)):
+        with pytest.raises(RequestError, match="leaks from the future"):
+            check_trained(leaking, rows)
+        check_trained(build(START, SETTINGS, seed=1), rows)
 
 
 def test_a_convolution_that_is_not_shifted_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,3 +310,59 @@ def test_a_program_is_rescaled_to_the_size_of_another() -> None:
     empty = read_program(HEAD + "s2 = TANH(s0)")
     with pytest.raises(RequestError, match="no unit brings the program within 8% of 10,000,000 core parameters"):
         rescaled(empty, 10_000_000)
+
+
+def shortened() -> Program:
+    """The Transformer without its attention's output projection: 8.28 % smaller, and at most units its heads put side
+    by side are not as wide as its stream."""
+    whole = (
+        "s4 = CONV_1X1(s3, d0)\n  s5 = RESIDUAL(s0, s4)\n  s6 = LAYER_NORM(s5)\n  s7 = FEED_FORWARD(s6)\n"
+        "  s8 = RESIDUAL(s5, s7)"
+    )
+    short = "s4 = RESIDUAL(s0, s3)\n  s5 = LAYER_NORM(s4)\n  s6 = FEED_FORWARD(s5)\n  s7 = RESIDUAL(s4, s6)"
+    assert whole in program_text(START)
+    return read_program(program_text(START).replace(whole, short))
+
+
+def test_units_at_which_widths_do_not_fit_are_passed_over() -> None:
+    target, program = core_parameters(START), shortened()
+    assert round(core_parameters(program) / target - 1, 4) == -0.0828
+    found = rescaled(program, target)
+    assert found == program.but(unit=17.0)
+    assert rescaled(program, target) == found
+    assert round(core_parameters(found) / target - 1, 3) == 0.035
+    for factor in (3, 10, 40):
+        assert abs(core_parameters(rescaled(program, factor * target)) / factor / target - 1) <= 0.08
+
+
+def test_a_program_that_fits_at_no_unit_near_the_size_is_refused_for_its_size() -> None:
+    # Its widths fit at whole units alone, and from one to the next it becomes twice as large.
+    with pytest.raises(SizeError, match="no unit brings the program within 8%"):
+        rescaled(shortened(), core_parameters(shortened().but(unit=1.0)) * 2)
+
+
+def test_widths_that_never_fit_are_refused_for_their_widths() -> None:
+    with pytest.raises(ShapeError, match="the output: it has 1 channel, expected 8"):
+        rescaled(read_program(HEAD + "s2 = RED_SUM(s0)"), 10_000)
+
+
+def test_every_mutant_that_a_unit_brings_to_its_size_is_brought_there() -> None:
+    random, target, brought = Random(5), core_parameters(START), 0
+    while brought < 12:
+        program = mutant_of(START, random).program
+        if abs(size_of(program) / target - 1) <= 0.08:
+            continue
+        sizes = [size_of(program.but(unit=float(unit))) for unit in range(1, 40)]
+        if any(abs(size / target - 1) <= 0.08 for size in sizes):
+            found = rescaled(program, target)
+            resolve(found)
+            assert abs(core_parameters(found) / target - 1) <= 0.08
+            brought += 1
+
+
+def size_of(program: Program) -> int:
+    """Core parameters; 0 where its widths do not fit."""
+    try:
+        return core_parameters(program)
+    except RequestError:
+        return 0

@@ -10,18 +10,29 @@ import pytest
 import yaml
 
 from nasformer.errors import RequestError
+from nasformer.measures.step_cost import features
+from nasformer.models.transformer import ModelSettings
+from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.carry_out import experiment_of
 from nasformer.recipes.experiment import LABELS, open_task
 from nasformer.recipes.named import RECIPES, demo, shrinknas_paper
-from nasformer.recipes.recipe import Recipe, TrainRecipe, override, read_task, task_for
+from nasformer.recipes.recipe import STRATEGIES, Recipe, TrainRecipe, override, read_task, task_for
 from nasformer.runs.run import Run
 from nasformer.spaces import known_programs
 from nasformer.spaces.families import reads_images
 from nasformer.spaces.named import ARCHITECTURES, SPACES
 from nasformer.spaces.program_text import program_text
+from nasformer.strategies.darts import Darts
+from nasformer.strategies.evaluate_program import NO_DROPOUT
+from nasformer.strategies.gdas import Gdas
+from nasformer.strategies.pc_darts import PcDarts
+from nasformer.strategies.primer import Primer
+from nasformer.strategies.rome import Rome
 from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
+from nasformer.training.schedule import InverseSquareRoot
+from nasformer.training.trainer import Training
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -51,6 +62,18 @@ def test_the_papers_schedule() -> None:
     assert recipe.fine_tune.schedule.rate(80_000) == pytest.approx(1.768e-4, rel=1e-3)
     assert recipe.strategy.evaluations() == 500 + 4 * 250 + 5 * 2 * 250
     assert recipe.open_space().encoded_size == 711559752519106944000000000000
+
+
+def test_the_warm_up_of_the_published_search_of_programs_ends_before_its_first_hurdle() -> None:
+    recipe = RECIPES["primer-paper"]()
+    strategy, settings = recipe.strategy, ModelSettings(target_vocabulary=32_000, dropout=NO_DROPOUT)
+    assert isinstance(strategy, Primer)
+    length = recipe.task.longest
+    counted = features(recipe.open_space().template, settings, strategy.training.batch_tokens // length, length)
+    first = strategy.hurdle_times()[0] / strategy.step_cost.seconds(counted)
+    assert strategy.training.schedule.warmup < 0.7 * first
+    assert 10_000 < first < 30_000
+    assert strategy.step_cost.gflop == pytest.approx(1145.8 * 86_400 / 2.14e12, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -107,15 +130,50 @@ def test_changes_add_up_and_none_is_the_same() -> None:
         ("strategy.shrinking=maybe", r"shrinking.*'explore', 'reduce' or 'select'"),
         ("controls=[nothing]", r"controls.*nothing"),
         ("objective.max_core_parameters=0", r"max_core_parameters.*greater than or equal to 1"),
-        ("objective.max_core_parameters=1.8Q", r"max_core_parameters.*1\.8Q"),
+        (
+            "objective.max_core_parameters=1.8Q",
+            r"max_core_parameters.*'1\.8Q'.*k, M, G, kB, MB, GB, KiB, MiB, GiB",
+        ),
+        ("objective.memory=6gb", r"memory: unknown unit in '6gb'"),
         ("seed=[1", r"expected a YAML value"),
         ("task.kind=langage", r"unknown task 'langage'; did you mean 'language'"),
         ("task.length=8", r"no 'task\.length'"),
+        ("strategy.kind=gdaz", r"unknown strategy 'gdaz'; did you mean 'gdas'"),
+        ("strategy={kind: gdaz}", r"strategy: unknown kind 'gdaz'; did you mean 'gdas'"),
     ],
 )
 def test_a_bad_change_is_refused_in_words(change: str, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         override(demo(), [change])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("dropout.residual=0.1", "dropout does nothing in a search by primer: regularisation is off; leave it out"),
+        ("dropout.residual=0.2", "dropout does nothing"),
+        ("dropout.attention=0.3", "dropout does nothing"),
+        ("fine_tune.updates=10", "fine_tune does nothing in a search by primer: every program is trained from scratch"),
+        ("fine_tune.schedule.peak=0.01", "fine_tune does nothing"),
+    ],
+)
+def test_what_a_search_of_programs_leaves_aside_cannot_be_changed(change: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        override(RECIPES["primer-demo"](), [change])
+
+
+def test_a_search_of_programs_loads_with_the_defaults_of_what_it_leaves_aside() -> None:
+    recipe = RECIPES["primer"]()
+    plain = Recipe(name="mine", space="primer", strategy=recipe.strategy, task=recipe.task, controls=())
+    assert Recipe.read(json.loads(plain.json_text())) == plain
+    assert override(recipe, ["dropout.residual=0.0", "fine_tune.updates=30k"]) == recipe
+    old = recipe.data()  # from before there were other optimisers and schedules
+    for training in (old["fine_tune"], old["strategy"]["training"]):
+        del training["optimizer"], training["clip"], training["schedule"]["kind"]
+    assert Recipe.read(old) == recipe
+    for change in ({"dropout": Dropout()}, {"fine_tune": Training(updates=5)}):
+        with pytest.raises(RequestError, match="does nothing in a search by primer"):
+            recipe.but(**change)
 
 
 def test_another_task_keeps_the_path_and_takes_its_own_settings(tmp_path: Path) -> None:
@@ -129,6 +187,47 @@ def test_another_task_keeps_the_path_and_takes_its_own_settings(tmp_path: Path) 
     assert override(changed, ["task.kind=translation"]).task == Translation(path=path)
     assert override(changed, ["task.kind=language"]) == changed
     assert override(demo(), ["task.kind=translation"]) == demo()
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+@pytest.mark.parametrize("name", ["demo", "dartsformer-small", "primer-demo"])
+def test_every_strategy_becomes_every_other(name: str, kind: str) -> None:
+    recipe = RECIPES[name]().but(fine_tune=Training(), dropout=Dropout(residual=0.2), strategy=Gdas(), controls=())
+    changed = override(recipe, [f"strategy.kind={kind}"])
+    assert changed == recipe.but(strategy=STRATEGIES[kind]())
+    assert override(changed, ["strategy.kind=gdas"]) == recipe
+
+
+def test_another_strategy_keeps_what_both_know_and_the_recipe_sets() -> None:
+    training = demo().strategy.training
+    assert override(demo(), ["strategy.kind=gdas"]).strategy == Gdas(training=training)
+    changed = override(demo(), ["strategy.temperature=[5, 1]", "strategy.training.updates=2", "strategy.kind=gdas"])
+    assert changed.strategy == Gdas(training=training.but(updates=2), temperature=(5.0, 1.0))
+    rome = demo().but(strategy=Rome(temperature=(5.0, 1.0), zero="search_only", samples=3))
+    assert override(rome, ["strategy.kind=gdas"]).strategy == Gdas(temperature=(5.0, 1.0))
+    assert override(rome, ["strategy.kind=darts"]).strategy == Darts()  # which has another `zero`
+    assert override(rome, ["strategy.kind=pc_darts"]).strategy == PcDarts()  # with logits and a rest of its own
+    assert override(rome, ["strategy.kind=rome"]) == rome
+
+
+def test_what_is_written_out_has_its_defaults() -> None:
+    changed = override(demo(), ["strategy={kind: gdas}", "strategy.training.updates=2"])
+    assert changed.strategy == Gdas(training=Gdas().training.but(updates=2))
+    changes = ["strategy={kind: gdas, training: {updates: 3}}", "strategy.training.schedule.warmup=5"]
+    found = override(demo(), changes).strategy.training
+    assert found == Training(updates=3, schedule=InverseSquareRoot(warmup=5))
+    changed = override(demo(), ["task={kind: language}", "task.length=48"])
+    assert changed.task == Language(length=48)
+    with pytest.raises(RequestError, match="unknown field 'rounds'"):
+        override(demo(), ["strategy={kind: gdas, rounds: 3}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("6GiB", 6 * 2**30), ("6GB", 6 * 10**9), ("1.5 MB", 1_500_000), ("3kB", 3_000), ("2MiB", 2**21), ("7", 7)],
+)
+def test_memory_is_given_in_bytes_or_with_a_unit(text: str, count: int) -> None:
+    assert override(demo(), [f"objective.memory={text}"]).objective.memory == count
 
 
 def test_a_task_without_a_kind_is_translation() -> None:

@@ -80,7 +80,11 @@ def evolution(events: list[dict[str, Any]], steps: int = 6) -> dict[str, Any]:
         "failures": {"loss is no number": 5},
         "curves": {name: curves(b) for name, (_, b) in ARMS.items()},
         "speedups": {n: {"value": b, "low": b - 0.08, "high": b + 0.09} for n, (_, b) in ARMS.items() if b != 1},
-        "power_laws": {name: {"a": 3.0 * b**-0.15, "k": 0.15} for name, (_, b) in ARMS.items()},
+        "trainings": [
+            {"program": name, "budget": cost, "losses": [3 * (b * cost) ** -0.15] * 3}
+            for name, (_, b) in ARMS.items()
+            for cost in (BUDGET, 3 * BUDGET)
+        ],
         "noise": {"mean": 2.41, "spread": 0.014, "runs": 12},
     }
 

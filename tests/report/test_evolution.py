@@ -76,7 +76,8 @@ def test_a_finished_search_gives_every_value(tmp_path: Path) -> None:
     arms = {arm.name: arm for arm in search.arms}
     assert arms["primer_ez"].label == "Primer-EZ"
     assert arms["found"].speedup == Interval(1.35, pytest.approx(1.27), pytest.approx(1.44))
-    assert arms["start"].law == (3.0, 0.15)
+    assert arms["start"].law is not None
+    assert (arms["start"].law.a, arms["start"].law.k.value) == (pytest.approx(3.0), pytest.approx(0.15))
     assert arms["found"].seeds == 3
     assert all(low < mean < high for low, mean, high in zip(arms["found"].lows, arms["found"].means,
                arms["found"].highs, strict=True))  # fmt: skip
@@ -125,7 +126,7 @@ def test_a_journal_tells_causes_curves_and_programs() -> None:
 @pytest.mark.parametrize("told", [None, {}, {"lineage": 3, "curves": {"a": "b"}, "noise": [], "texts": None},
                                   {"curves": {"found": [[[0, 3.0], [1, 2.0]]]}, "hurdles": ["x"]},
                                   {"changes": [{"change": "x", "inserted": 3}, 4, {}, {"change": 2, "ablated": {}}]},
-                                  {"speedups": {"found": {}}, "power_laws": {"found": {"a": 1}}}])  # fmt: skip
+                                  {"speedups": {"found": {}}, "trainings": [{"budget": 1}]}])  # fmt: skip
 def test_whatever_is_missing_there_is_a_page(tmp_path: Path, lines: int, told: dict[str, Any] | None) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"strategy": PRIMER}), encoding="utf-8")
     events = [*walk("search"), *walk("random_mutation_search", 20)][:lines]
@@ -214,7 +215,7 @@ def test_curves_and_factors_are_told() -> None:
     assert "found ★" in said
     rows = speed_rows(search.arms)
     assert [row[0] for row in rows[:2]] == ["found ★", "Primer-EZ"]
-    assert rows[0][1:] == ("1.35× (1.27–1.44)", "1.878", "16 s", "3", "2.87 · cost^(−0.150)")
+    assert rows[0][1:] == ("1.35× (1.27–1.44)", "1.878", "16 s", "3", "2.87 · cost^−0.150 (0.150–0.150)")
     assert ("start", "reference") in [row[:2] for row in rows]
     assert "means that the start needs 1.35 times the compute" in speedup_sentence(search.arms)
     assert "for example, means that" in speedup_sentence([])
@@ -321,7 +322,7 @@ def test_lower_perplexity_is_better_everywhere(tmp_path: Path) -> None:
     assert "1.00 perplexity better than random mutation" in said
     assert "0.10 perplexity better than Primer-EZ (the intervals overlap: this may be chance)" in said
     told = notes(run.comparison)
-    assert "Primer as published was not run." in told
+    assert "Primer with queries made head by head was not run." in told
     assert any("trained for the same cost" in note for note in told)
     assert not any("was trained for" in note or "compare several seeds" in note for note in told)
     worse = [{"name": name, "scorecard": {"perplexity": value}} for name, value in (("found", 9), ("transformer", 8.5))]
@@ -330,6 +331,19 @@ def test_lower_perplexity_is_better_everywhere(tmp_path: Path) -> None:
     assert "| Primer | 2 | 121 k | 9.20 ± 0.00 | 1.110 ± 0.000 | −0.70 ± 0.00 |" in table
     blue = limit_text(read_comparison({"rows": [row("found", "F", 30.0, 1.0)]}))
     assert "is better" not in blue
+
+
+def test_runs_at_several_budgets_stand_side_by_side(tmp_path: Path) -> None:
+    ends = [{"program": "start", "budget": b, "losses": [3 * b**-0.2 + d for d in (-0.01, 0.01)]} for b in (10, 64)]
+    worse = {"program": "start", "budget": 64, "losses": [2.9, 3.0]}  # another size, which is not on the frontier
+    runs = [write_evolution(tmp_path / "a", trainings=ends[:1])]
+    assert "Budgets" not in compare(runs)
+    runs.append(write_evolution(tmp_path / "b", trainings=[worse, ends[1]], budget=64))
+    table = compare(runs).partition("**Budgets**")[2]
+    lines = {line.split(" | ")[0].strip("| "): line for line in table.splitlines()}
+    assert "| a, 10 s | b, 64 s | final loss by budget" in lines["speed-up"]
+    assert "1.35× (1.27–1.44) | 1.35× (1.27–1.44) | –" in lines["Primer"]
+    assert "| – | – | 3 · cost^−0.200 (0.1" in lines["start (Transformer)"]
 
 
 def test_a_program_is_listed_by_subprograms() -> None:

@@ -17,8 +17,8 @@ from nasformer.errors import RequestError
 from nasformer.spaces.families import read_architecture
 from nasformer.spaces.known_programs import PROGRAMS
 from nasformer.spaces.primitives import PRIMITIVES
-from nasformer.spaces.program import TIME, Program, digest, graph_of, resolve
-from nasformer.spaces.program_space import ProgramSpace, mutant_of
+from nasformer.spaces.program import LARGEST, MOST_CHANNELS, TIME, Program, digest, graph_of, resolve
+from nasformer.spaces.program_space import ProgramSpace, mutant_of, mutated
 from nasformer.spaces.program_text import program_text, read_program, read_program_file
 
 HEAD = "depth 1\nunit 1\nconstants c0=0 c1=0.5\ndims d0=4 d1=8 d2=2\n"
@@ -240,6 +240,15 @@ GOOD = HEAD + "MAIN:\n  s2 = NORM(s0, s1)  # a comment\n  s3 = CONV_1X1(s2, d0)\
         ("ADD(s0, s1)", "ADD(s0)", r"line 10: ADD reads a state and a state, got \(s0\)"),
         ("CONV_1X1(s2, d0)", "CONV_1X1(s2)", r"line 7: CONV_1X1 reads a state and a dim, got \(s2\)"),
         ("NORM(s0, s1)", "NORM(s0)", "line 6: NORM reads two states, got one"),
+        ("NORM(s0, s1)  #", "NORM(s0)  # a, b", "line 6: NORM reads two states, got one"),
+        ("NORM(s0, s1)", "NORM(s0,)", "line 6: NORM reads two states, got one"),
+        ("depth 1", "depth 100000000", "line 1: expected depth of at most 1,000, got '100000000'"),
+        ("unit 1", "unit 1e300", "line 2: expected unit of at most 65,536, got '1e300'"),
+        ("unit 1", "unit 1e12", "line 2: expected unit of at most 65,536, got '1e12'"),
+        ("unit 1", "unit 20000", "line 4: the stream .* has 80,000 channels, expected at most 65,536"),
+        ("unit 1", "length 99999999999999999999", "line 2: expected length of at most 1,000,000, got '99999999999"),
+        ("c1=0.5", "c1=-1e300", r"line 3: expected constants of at most 3.4e\+38 in magnitude, got 'c1=-1e300'"),
+        ("d0=4", "d0=1e300", "line 4: expected dims of at most 65,536, got 'd0=1e300'"),
         ("NORM(s0, s1)", "NORM()", r"line 6: NORM reads a state, got \(\)"),
         ("NORM(s0, s1)", "NORM(s0, s1) x3", "line 6: expected a branching of 1, 2, 4, 8, 16, got 3"),
         ("NORM(s0, s1)", "NORM(s0, s1) ~ d²", "line 6: expected a state s…, a constant c… or a dim d…, got 'd²'"),
@@ -272,3 +281,63 @@ def test_a_bad_program_in_json_is_refused_in_words() -> None:
     many = [{"operation": "TANH"}] * 257
     with pytest.raises(RequestError, match="at most 256 instructions, got 257"):
         Program.read(data | {"subprograms": [{"name": "MAIN", "instructions": many}]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"depth": 10**8}, "depth: .*less than or equal to 1000, got '100000000'"),
+        ({"unit": 1e300}, r"unit: .*less than or equal to 65536, got '1e\+300'"),
+        ({"dims": [1e300]}, r"dims.0: .*less than or equal to 65536, got '1e\+300'"),
+        ({"unit": 1e300, "dims": [1e300]}, "unit: .*less than or equal to 65536"),
+        ({"unit": 300.0, "dims": [300.0]}, "the stream .* has 90,000 channels, expected at most 65,536"),
+        ({"constants": [1e300]}, r"constants.0: .*less than or equal to 34028234663852886[0]+, got '1e\+300'"),
+        ({"length": 10**20}, "length: .*less than or equal to 1000000, got '1000"),
+    ],
+)
+def test_numbers_without_bound_are_refused(fields: dict[str, object], said: str) -> None:
+    data = program("TANH(s0)").data()
+    with pytest.raises(RequestError, match=said):
+        Program.read(data | fields)
+
+
+def test_the_largest_numbers_are_not_refused() -> None:
+    found = program("MAX(s0, c0)").but(
+        depth=1000, unit=float(MOST_CHANNELS), dims=(1.0,), constants=(-LARGEST,), length=10**6
+    )
+    assert resolve(found).widths == (MOST_CHANNELS, MOST_CHANNELS)
+
+
+def test_widths_inside_the_block_are_bounded_where_they_are_live() -> None:
+    wide = program("CONV_1X1(s0, d1); CONV_1X1(s2, d0)", head=HEAD.replace("unit 1", "unit 10000"))
+    with pytest.raises(RequestError, match="CONV_1X1: it has 80,000 channels, expected at most 65,536"):
+        resolve(wide)
+    assert resolve(program("TANH(s0)", head=HEAD.replace("unit 1", "unit 10000"))).widths == (40_000, 40_000)
+    joined = program("CONV_1X1(s0, d1) x16; CONV_1X1(s2, d0)", head=HEAD.replace("unit 1", "unit 1000"))
+    with pytest.raises(RequestError, match="JOIN: it has 128,000 channels"):
+        resolve(joined)
+
+
+def test_branchings_inside_each_other_are_bounded() -> None:
+    levels = [f"A{i}: A{i + 1}(s0) x16; RED_SUM(s2)" for i in range(6)]
+    nested = program("A0(s0); MULTIPLY(s0, s2)", *levels, "A6: SCALE(s0)")
+    with pytest.raises(RequestError, match="it stands inside 16,777,216 branches, expected at most 4,096"):
+        resolve(nested)
+
+
+def test_changed_banks_stay_within_bounds() -> None:
+    random, seen = Random(6), set()
+    start = program("MAX(s0, c0); CONV_1X1(s2, d0)").but(constants=(LARGEST,), unit=4096.0, dims=(4.0,))
+    for _ in range(100):
+        try:
+            changed, line = mutated(start, "bank", random)
+        except RequestError as error:
+            seen.add(str(error))
+            continue
+        seen.add(line[:2])
+        assert abs(changed.constants[0]) <= LARGEST
+        assert changed.width <= MOST_CHANNELS
+    assert {"c0", "d0", "a constant became too large"} <= seen
+    assert any("the stream" in line for line in seen)
+    for _ in range(20):
+        assert all("Program" not in why for why in mutant_of(start, random).rejected)

@@ -15,7 +15,7 @@ from tiny_language import TinyLanguage, TinyTask
 from nasformer.errors import RequestError
 from nasformer.measures.step_cost import StepCost
 from nasformer.models.size import core_parameters
-from nasformer.spaces.known_programs import transformer
+from nasformer.spaces.known_programs import PROGRAMS, transformer
 from nasformer.spaces.program import Program, digest
 from nasformer.spaces.program_space import MUTATIONS, ProgramSpace
 from nasformer.spaces.program_text import program_text, read_program
@@ -24,7 +24,7 @@ from nasformer.strategies.evaluate_program import CAUSES, Evaluation, Trial, eva
 from nasformer.strategies.hurdles import hurdle_times
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.primer import Member, Primer, PrimerSearch
-from nasformer.training.schedule import InverseSquareRoot
+from nasformer.training.schedule import Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training
 
 START = transformer(width=8, depth=1, heads=2)
@@ -307,6 +307,40 @@ def test_equal_functions_are_evaluated_once_where_asked(task: TinyTask, monkeypa
     assert cached.summary()["cost"] == len(cached.members) - len(equal) - _invalid(cached.members)
 
 
+def key(task: TinyTask, program: Program, seed: int = 1) -> str | None:
+    """What a search calls the function of its start."""
+    search = SETTINGS.but(cache=True).begin(ProgramSpace(program), Objective(), task, seed)
+    return search.pending[0][0].function
+
+
+def test_a_function_written_otherwise_has_the_same_key(task: TinyTask) -> None:
+    same = (
+        changed("s7 = DIVIDE(s3, s6)", "s7 = RECIP(s6)\n  s8 = MULTIPLY(s3, s7)"),
+        changed("s5 = DIVIDE(s3, s4)", "s5 = RECIP(s4)\n  s6 = MULTIPLY(s5, s3)"),
+        changed("s2 = MAX(s0, c0)", "s2 = ABS(s0)\n  s3 = ADD(s0, s2)\n  s4 = MAX(s3, c0)\n  s5 = MIN(s0, c0)\n"
+                "  s6 = DIFFERENCE(s4, s0)\n  s7 = ADD(s6, s5)"),
+    )  # fmt: skip
+    threads = torch.get_num_threads()
+    for seed in range(5):
+        keys = {key(task, program, seed) for program in (START, *same)}
+        torch.set_num_threads(2)
+        try:
+            keys.add(key(task, START, seed))
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(threads)
+        assert len(keys) == 1
+        assert None not in keys
+
+
+def test_different_functions_have_different_keys(task: TinyTask) -> None:
+    known = [make(width=8, depth=1, heads=2) for make in PROGRAMS.values()]
+    near = [changed("c0=0", "c0=0.001"), changed("s8 = RESIDUAL(s5, s7)", "s8 = RESIDUAL(s7, s7)")]
+    assert len({key(task, program) for program in (*known, *near)}) == len(known) + len(near)
+    assert key(task, START, seed=2) != key(task, START, seed=1)
+    assert begin(task).pending[0][0].function is None
+
+
 def _invalid(members: list[Member]) -> int:
     return sum(member.fitness == math.inf for member in members)
 
@@ -333,3 +367,12 @@ def test_settings_that_contradict_themselves() -> None:
     with pytest.raises(RequestError, match="a tournament of 5 among a population of 4"):
         SETTINGS.but(tournament=5)
     assert Primer.read(SETTINGS.data()) == SETTINGS
+
+
+def test_a_schedule_that_ends_with_the_updates_is_refused() -> None:
+    endless = SETTINGS.training.but(schedule=Cosine(peak=1e-2))
+    with pytest.raises(RequestError, match=r"a cosine .* inverse_square_root, .*training\.schedule\.updates"):
+        SETTINGS.but(training=endless)
+    with pytest.raises(RequestError, match=r"^Primer: a cosine"):
+        Primer.read(SETTINGS.data() | {"training": endless.data()})
+    assert SETTINGS.but(training=endless.but(schedule=Cosine(peak=1e-2, updates=50))).training.rate(51) == 0

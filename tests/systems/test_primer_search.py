@@ -26,6 +26,7 @@ from nasformer.runs.stage import Quiet
 from nasformer.spaces.known_programs import primer_ez
 from nasformer.spaces.program import Program, digest
 from nasformer.spaces.program_text import program_text, read_program_file
+from nasformer.tasks.language import LanguageTask
 from nasformer.tasks.pretrained import load_language_model
 from nasformer.tasks.windows import Windows
 
@@ -116,6 +117,32 @@ def timeless(data: Any) -> Any:
     return [timeless(value) for value in data] if isinstance(data, list) else data
 
 
+def test_every_arm_is_measured_on_the_same_validation_text(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, list[int]]] = []
+    stages, progress, evaluate = ["none"], ConsoleDisplay.progress, LanguageTask.evaluate
+
+    def shown(self: ConsoleDisplay, stage: str, *others: Any) -> None:
+        stages.append(stage)
+        progress(self, stage, *others)
+
+    def evaluated(self: Any, model: Any, batches: Any) -> float:
+        seen.append((stages[-1], [int(batch.input.sum()) for batch in batches]))
+        return evaluate(self, model, batches)
+
+    monkeypatch.setattr(ConsoleDisplay, "progress", shown)
+    monkeypatch.setattr(LanguageTask, "evaluate", evaluated)
+    asked = [*words(corpus, "controls=[start,primer_ez,longer_start]"), "--run", str(tmp_path / "run")]
+    assert command(monkeypatch, *asked) == 0
+    search = [text for stage, text in seen if stage == "search"]
+    others = {stage: text for stage, text in seen if stage != "search"}
+    assert {"search_confirmation", "lineage", "changes", "found", "start", "primer_ez", "longer_start"} <= set(others)
+    texts = [text for stage, text in seen if stage in others]
+    assert all(text == texts[0] for text in texts)
+    assert all(text == search[0] != texts[0] for text in search)
+
+
 def test_every_arm_has_its_row_and_keeps_to_its_budget(finished: Path) -> None:
     rows = {row["name"]: row for row in result_of(finished)["rows"]}
     assert list(rows) == ["found", *CONTROLS]
@@ -158,7 +185,10 @@ def test_the_result_tells_how_the_search_went(finished: Path) -> None:
     assert set(told["speedups"]) == {"found", "random_mutation", "primer_ez", "longer", "wider"}
     assert told["speedups"]["found"]["low"] <= told["speedups"]["found"]["value"] <= told["speedups"]["found"]["high"]
     assert told["curves"] == {name: row["curves"] for name, row in rows.items()}
-    assert set(told["power_laws"]) == set(rows)
+    ends = {(one["program"], round(one["budget"] / BUDGET)): one["losses"] for one in told["trainings"]}
+    assert {name for name, _ in ends} == {"found", "start", "random_mutation", "primer_ez"}
+    assert len(told["trainings"]) == len(rows)
+    assert ends["start", 3] == [run[-1][1] for run in rows["longer_start"]["curves"]]
     ends = [run[-1][1] for run in rows["start"]["curves"]]
     assert (told["noise"]["mean"], told["noise"]["runs"]) == (pytest.approx(sum(ends) / 2), 2)
     line = told["lineage"]
@@ -298,6 +328,6 @@ def test_a_program_as_text_stands_wherever_an_architecture_does(
     capsys.readouterr()
     assert command(monkeypatch, *ask, "--json", "--run", str(tmp_path / "run")) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["label"] for row in rows] == ["found program", "start", "Primer-EZ"]
+    assert [row["label"] for row in rows] == ["start, other fresh starts", "start", "Primer-EZ"]
     assert Program.read(rows[1]["architecture"]) == found
     assert Program.read(rows[2]["architecture"]).depth == found.depth == 1

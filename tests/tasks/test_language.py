@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nasformer.spaces.named import language_model, transformer
 from nasformer.tasks import vocabulary as vocabulary_module
 from nasformer.tasks.embedded_source import embedded_source
 from nasformer.tasks.language import Language, LanguageTask
-from nasformer.tasks.text import SPLITS, read_text
+from nasformer.tasks.text import SPLITS, by_file, read_text
 from nasformer.tasks.vocabulary import EOS, SMALLEST, Vocabulary, bytes_vocabulary, characters_vocabulary, learn_text
 from nasformer.tasks.windows import Windows, WindowStream, kept_tokens
 
@@ -91,6 +92,32 @@ def test_many_files_are_dealt_out_whole(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "sizes", [(1000, 5, 5), (1000, *[20] * 11), (600, 700, 30), (300, 200, 100, 50, 25), (10,) * 3]
+)
+def test_a_large_file_is_trained_on(sizes: tuple[int, ...]) -> None:
+    for draw in range(8):
+        documents = [f"{draw} {number} ".encode().ljust(1_000 * size, b".") for number, size in enumerate(sizes)]
+        splits = by_file(documents, 0.05, 0.05, "here")
+        assert sorted(document for split in SPLITS for document in splits[split]) == sorted(documents)
+        assert max(documents, key=len) in splits["train"] or len(set(sizes)) == 1
+        for split in ("valid", "test"):
+            taken = sum(map(len, splits[split]))
+            assert taken <= 0.1 * sum(map(len, documents)) or len(splits[split]) == 1
+        assert by_file(documents[::-1], 0.05, 0.05, "here") == {split: splits[split][::-1] for split in SPLITS}
+
+
+def test_of_files_of_like_size_the_first_by_hash_are_left_out() -> None:
+    documents = [f"{number} ".encode() * (400 + 31 * number % 200) for number in range(90)]
+    order, total = sorted(documents, key=lambda one: sha256(one).digest()), sum(map(len, documents))
+    splits = by_file(documents, 0.1, 0.05, "here")
+    for split, part in (("test", 0.05), ("valid", 0.1)):
+        count = len(splits[split])
+        assert set(splits[split]) == set(order[:count])
+        assert sum(map(len, order[: count - 1])) < part * total <= sum(map(len, order[:count]))
+        order = order[count:]
+
+
 def spoil(folder: Path, what: str) -> Path:
     """A text that cannot be used."""
     files = {
@@ -120,7 +147,7 @@ def spoil(folder: Path, what: str) -> Path:
         ("no valid", r"got no valid file"),
         ("no train", r"got no train file"),
         ("two trains", r"one file of the train split .* got train\.de, train\.en"),
-        ("two files", r"at least 3 different files .* got 2"),
+        ("two files", r"at least 3 different files in .*, one for each split, got 2; give one file, which is cut"),
         ("short valid", r"one sequence of 65 tokens in the valid split .* got 6"),
         ("nothing", r"an empty folder"),
     ],

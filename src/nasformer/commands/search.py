@@ -15,6 +15,7 @@ from nasformer.errors import RequestError, nearest
 from nasformer.recipes.carry_out import carry_out
 from nasformer.recipes.named import RECIPES
 from nasformer.recipes.recipe import Recipe, TrainRecipe, override
+from nasformer.report.changes import changed_lines
 from nasformer.report.gather import gather
 from nasformer.report.page import write_report
 from nasformer.report.speed import speedup_line
@@ -61,8 +62,12 @@ def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
     if (comparison := gathered.comparison) is not None:
         console.print(rich_table(comparison))
         console.print(verdict(comparison))
-    if gathered.evolution is not None:
-        console.print(speedup_line(gathered.evolution.arms), highlight=False)
+    if (evolution := gathered.evolution) is not None:
+        console.print(speedup_line(evolution.arms), highlight=False)
+        if evolution.start and evolution.found:
+            lines = "\n".join(changed_lines(evolution.start, evolution.found))
+            said = f"The found program, beside the start (all of it: {run.path / 'architectures' / 'best.txt'}):"
+            console.print(f"{said}\n{lines}" if lines else "The found program is the start.", markup=False)
     model = f"model {run.path / 'model'}, " if (run.path / "model").exists() else ""  # a table needs none
     console.print(f"{model}report {page}", markup=False)
     return result

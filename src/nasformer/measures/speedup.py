@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from nasformer.errors import RequestError
-from nasformer.measures.statistics import SEED, Interval
+from nasformer.measures.statistics import Interval
 
 Numbers = Sequence[float] | np.ndarray
 Run = Sequence[Numbers]
@@ -68,32 +68,43 @@ def common_curves(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
     return grid, np.stack([np.interp(np.log(grid), np.log(cost), loss) for cost, loss in curves])
 
 
-def speedup(
-    start: Sequence[Run], other: Sequence[Run], *, resamples: int = 1000, seed: int = SEED, level: float = 0.95
-) -> Interval:
+def speedup(start: Sequence[Run], other: Sequence[Run], *, level: float = 0.95) -> Interval:
     """The cost that `start` needs for its own final loss, divided by the cost that `other` needs for that same loss.
 
     Both arguments are lists of runs, one a seed; the losses are compared on their mean curves. Where `other` never
     gets there, the mirror image (our reading): the cost at which `start` reaches the final loss of `other`, divided by
     the whole cost of `other`; with equal budgets this is below 1. "Final" is the lowest loss of the mean curve; 0 is
     the factor of an `other` that has no finite loss.
-    The interval is a percentile bootstrap over the runs of both; it is too narrow where the runs are few, and without
-    bounds where one side has a single run. Raises `RequestError` where `start` has no finite loss.
+
+    The interval is Student's, of the logarithm of the factor: the variance of each side by leaving out one run at a
+    time (jackknife), the degrees of freedom by Welch and Satterthwaite. A percentile bootstrap over so few runs covers
+    far less than it says. There are no bounds where one side has a single run, or a factor is 0 without one
+    of the runs. Raises `RequestError` where `start` has no finite loss.
     """
     if not 0 < level < 1:
         raise RequestError(f"expected a level between 0 and 1, got {level}")
     (own_costs, own), (their_costs, theirs) = common_curves(start), common_curves(other)
-    value = _ratio(own_costs, own.mean(0), their_costs, theirs.mean(0))
+
+    def factor(mine: np.ndarray, others: np.ndarray) -> float:
+        return _ratio(own_costs, mine.mean(0), their_costs, others.mean(0))
+
+    value = factor(own, theirs)
     if np.isnan(value):
         raise RequestError("expected a start with finite losses to compare with")
-    if len(own) == 1 or len(theirs) == 1 or resamples < 1:
+    if len(own) == 1 or len(theirs) == 1:
         return Interval(value, None, None)
-    random = np.random.default_rng(seed)
-    draws = [
-        _ratio(own_costs, _resampled(own, random), their_costs, _resampled(theirs, random)) for _ in range(resamples)
-    ]
-    low, high = np.nanquantile(draws, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(value, float(low), float(high))
+    left_out = (
+        np.array([factor(np.delete(own, run, 0), theirs) for run in range(len(own))]),
+        np.array([factor(own, np.delete(theirs, run, 0)) for run in range(len(theirs))]),
+    )
+    if value <= 0 or not all(np.isfinite(one).all() and (one > 0).all() for one in left_out):
+        return Interval(value, None, None)
+    variances = [(len(one) - 1) * float(np.log(one).var()) for one in left_out]
+    if not (total := sum(variances)):
+        return Interval(value, value, value)
+    freedom = total**2 / sum(part**2 / (len(one) - 1) for part, one in zip(variances, left_out, strict=True))
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * total**0.5
+    return Interval(value, value * float(np.exp(-half)), value * float(np.exp(half)))
 
 
 def power_law(costs: Numbers, losses: Numbers, level: float = 0.95) -> PowerLaw:
@@ -116,6 +127,19 @@ def power_law(costs: Numbers, losses: Numbers, level: float = 0.95) -> PowerLaw:
     return PowerLaw(float(np.exp(fit.intercept)), Interval(k, k - half, k + half), float(fit.rvalue**2))
 
 
+def frontier_law(trainings: Sequence[tuple[float, Sequence[float]]]) -> PowerLaw | None:
+    """The power law of final losses over budgets: `trainings` are pairs of a budget and the final losses from fresh
+    starts, of one program at whatever sizes; at each budget the size with the lowest mean counts (docs/papers/primer.md
+    §5). None where there are not two budgets."""
+    best: dict[float, Sequence[float]] = {}
+    for budget, losses in trainings:
+        best[budget] = min(best.get(budget, losses), losses, key=np.mean)
+    if len(best) < 2:
+        return None
+    points = [(budget, loss) for budget, losses in best.items() for loss in losses]
+    return power_law([budget for budget, _ in points], [loss for _, loss in points])
+
+
 def _curve(costs: Numbers, losses: Numbers) -> tuple[np.ndarray, np.ndarray]:
     cost, loss = np.asarray(costs, dtype=float), np.asarray(losses, dtype=float)
     if cost.ndim != 1 or cost.shape != loss.shape or not len(cost):
@@ -136,8 +160,3 @@ def _ratio(own_costs: np.ndarray, own: np.ndarray, their_costs: np.ndarray, thei
         return (crossing(own_costs, own, final) or 0.0) / needed
     reached = crossing(own_costs, own, float(np.nanmin(theirs)))
     return (reached or 0.0) / float(their_costs[-1])
-
-
-def _resampled(losses: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    mean: np.ndarray = losses[random.integers(len(losses), size=len(losses))].mean(0)
-    return mean

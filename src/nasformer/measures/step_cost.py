@@ -10,17 +10,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 from scipy.optimize import nnls
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from nasformer.errors import RequestError
 from nasformer.models.build import outline
+from nasformer.models.program import ProgramModel
 from nasformer.models.transformer import ModelSettings
 from nasformer.spaces.value import Value
 
@@ -56,20 +59,91 @@ class StepCost(Value):
         return float(np.dot(astuple(features), (self.gflop, self.elements, self.operation)) + self.constant)
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What an operation gives for inputs of given shapes: for each result its shape, strides and dtype, or the argument
+    that it has changed (a place or a name), or None; the type of what holds several; and what it takes."""
+
+    results: tuple[tuple[Any, ...] | int | str | None, ...]
+    holder: type | None
+    flops: int
+    elements: int
+
+    def again(self, args: Any, kwargs: Any) -> Any:
+        """The results for other arguments of the same shapes."""
+        made = [self._one(result, args, kwargs) for result in self.results]
+        return made[0] if self.holder is None else self.holder(made)
+
+    @staticmethod
+    def _one(result: Any, args: Any, kwargs: Any) -> Tensor | None:
+        if isinstance(result, tuple):
+            shape, strides, dtype, device = result
+            return torch.empty_strided(shape, strides, dtype=dtype, device=device)
+        changed: Tensor | None = args[result] if isinstance(result, int) else kwargs.get(result)
+        return changed
+
+
 class _Counter(TorchDispatchMode):
-    """Counts operations and the elements that they write; a view writes nothing."""
+    """Counts floating-point operations, operations and the elements that they write; a view writes nothing.
+
+    On the meta device a result depends on the shapes of the arguments alone, and it takes long to find, so results are
+    remembered: blocks are alike, and programs are like their parents.
+    """
+
+    known: ClassVar[dict[Any, _Result]] = {}
+    most: ClassVar[int] = 8192
+    """How many results are remembered; beyond, all are forgotten."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.operations, self.elements = 0, 0
+        self.flops, self.operations, self.elements = 0, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        written = [value for value in torch.utils._pytree.tree_leaves(result) if isinstance(value, torch.Tensor)]
-        if not func.is_view:
-            self.operations += 1
-            self.elements += sum(value.numel() for value in written)
+        kwargs = kwargs or {}
+        if func.is_view:
+            return func(*args, **kwargs)
+        key = (func, _signature((args, *kwargs.items())))
+        found = self.known.get(key)
+        if found is None:
+            result = func(*args, **kwargs)
+            formula = flop_registry.get(func.overloadpacket)
+            found = _found(result, args, kwargs, formula(*args, **kwargs, out_val=result) if formula else 0)
+            if _repeats(args, kwargs) and key == (func, _signature((args, *kwargs.items()))):
+                if len(self.known) >= self.most:
+                    self.known.clear()
+                self.known[key] = found
+        else:
+            result = found.again(args, kwargs)
+        self.operations += 1
+        self.flops += found.flops
+        self.elements += found.elements
         return result
+
+
+def _signature(value: Any) -> Any:
+    """What the shape of a result depends on: of a tensor all but its entries, of a number its type too."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.device
+    if isinstance(value, list | tuple):
+        return tuple(map(_signature, value))
+    return type(value), value
+
+
+def _found(result: Any, args: Any, kwargs: Any, flops: int) -> _Result:
+    several = result if isinstance(result, list | tuple) else [result]
+    given: dict[int, int | str] = {id(value): name for name, value in [*enumerate(args), *kwargs.items()]}
+    results = tuple(
+        (given[id(one)] if id(one) in given else _signature(one)) if isinstance(one, Tensor) else None
+        for one in several
+    )
+    elements = sum(one.numel() for one in several if isinstance(one, Tensor))
+    return _Result(results, None if several is not result else type(result), flops, elements)
+
+
+def _repeats(args: Any, kwargs: Any) -> bool:
+    """Whether only shapes decide: there are tensors among the arguments, and all are on the meta device."""
+    tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+    return bool(tensors) and all(tensor.device.type == "meta" for tensor in tensors)
 
 
 @lru_cache(maxsize=4096)
@@ -78,11 +152,11 @@ def features(architecture: Any, settings: ModelSettings, batch: int, length: int
     optimiser. Dead code does not count, for it is not built."""
     model = outline(architecture, settings)
     tokens = torch.empty(batch, length, dtype=torch.int64, device="meta")
-    with torch.no_grad():
-        model(tokens)  # tables that are kept for the next call are made now, whatever ran before
-    with FlopCounterMode(display=False) as flops, _Counter() as counter:
+    with torch.no_grad(), _Counter():  # tables that are kept for the next call are made now, whatever ran before
+        model.embedding(tokens, None) if isinstance(model, ProgramModel) else model(tokens)
+    with _Counter() as counter:
         model(tokens).sum().backward()
-    return Features(flops.get_total_flops() / 1e9, counter.elements / 1e6, float(counter.operations))
+    return Features(counter.flops / 1e9, counter.elements / 1e6, float(counter.operations))
 
 
 def calibrate(steps: Sequence[tuple[Features, Callable[[], Any]]], *, repeats: int = 5) -> tuple[StepCost, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.errors import RequestError
-from nasformer.models.transformer import Embedding, ModelSettings, padding_of
+from nasformer.models.transformer import PAD, Embedding, ModelSettings, padding_of
 from nasformer.operators.normalization import LayerNorm
 from nasformer.operators.operator import Cache, reset
-from nasformer.operators.program import ProgramBlock
-from nasformer.spaces.program import Program, Resolved, resolve
+from nasformer.operators.program import ProgramBlock, weight_shapes
+from nasformer.spaces.program import BRANCHINGS, Graph, Program, Resolved, graph_of, resolve
 
 
 class LeakError(RequestError):
@@ -153,13 +154,15 @@ def check_causal(program: Program, length: int, seed: int) -> None:
 
 @torch.no_grad()
 def check_trained(model: nn.Module, tokens: Tensor) -> None:
-    """The causality guard of a trained model: tokens (batch, time) after t are changed to those of the next row, for
-    several t, and no logits at t and before may move.
+    """The causality guard of a trained model: tokens (batch, time) after t are changed to those of the next row, or
+    where that has the same, to the next of the vocabulary, for several t, and no logits at t and before may move.
 
     Raises `LeakError` where they do.
     """
     model.eval()
     logits, other = model(tokens), tokens.roll(1, 0)
+    following = 1 + tokens % max(1, logits.shape[-1] - 1)  # among the tokens that are no padding
+    other = torch.where((other == tokens) & (tokens != PAD), following, other)
     time = tokens.shape[1]
     for t in sorted({0, time // 3, 2 * time // 3}):
         changed = torch.cat([tokens[:, : t + 1], other[:, t + 1 :]], dim=1)
@@ -172,34 +175,84 @@ def _check_past(past: Tensor, changed: Tensor, t: int, tolerance: float) -> None
 
 
 def rescaled(program: Program, parameters: int) -> Program:
-    """The program as it is where its core parameters are within 8 % of `parameters`, otherwise with the unit that
-    brings them nearest.
+    """The program as it is where its core parameters are within 8 % of `parameters`, otherwise with the unit, of those
+    tried, that brings them nearest.
 
-    Raises `SizeError` where it cannot be brought within 8 % (our reading 9), and `RequestError` where its widths never
-    fit together.
+    The unit is found by bisection. Where widths do not fit at a unit on the way, that unit is passed over, and those
+    near the end of the search that make some dim a whole number of channels are tried too.
+    Raises `SizeError` where it cannot be brought within 8 % (our reading 9), and `RequestError` where its widths fit
+    together neither as it is nor at any unit tried.
     """
-    if abs(_size(program) / parameters - 1) <= TOLERANCE:
+    units = _Units(program)
+    own = units.size(program.unit)
+    if own is not None and abs(own / parameters - 1) <= TOLERANCE:
         return program
     low, high = 0.25, 4096.0
-    best: tuple[float, Program] | None = None
     while high / low > 1.0005:
         middle = (low * high) ** 0.5
-        other = program.but(unit=middle)
-        size = _size(other)
-        distance = abs(size / parameters - 1)
-        if best is None or distance < best[0]:
-            best = (distance, other)
-        low, high = (middle, high) if size < parameters else (low, middle)
-    assert best is not None
-    if best[0] > TOLERANCE:
+        low, high = (middle, high) if units.about(middle) < parameters else (low, middle)
+    if units.refused is not None:
+        for unit in _whole_units(program, (low * high) ** 0.5):
+            units.size(unit)
+    sizes = {unit: size for unit, size in units.sizes.items() if unit != program.unit} or units.sizes
+    unit = min(sizes, key=lambda unit: abs(sizes[unit] / parameters - 1))
+    if abs(sizes[unit] / parameters - 1) > TOLERANCE:
         raise SizeError(
             f"no unit brings the program within {TOLERANCE:.0%} of {parameters:,} core parameters; the nearest has "
-            f"{_size(best[1]):,}"
+            f"{sizes[unit]:,}"
         )
-    return best[1]
+    return program.but(unit=unit)
 
 
-def _size(program: Program) -> int:
-    with torch.device("meta"):
-        block = ProgramBlock(resolve(program), program.length)
-    return program.depth * sum(weight.numel() for weight in block.parameters()) + frame_parameters(program)
+class _Units:
+    """The sizes of a program at the units tried so far; `refused` says why the first of those at which its widths do
+    not fit is none."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.sizes: dict[float, int] = {}
+        self.graph: Graph | None = None
+        self.refused: RequestError | None = None
+        self._tried: set[float] = set()
+
+    def size(self, unit: float) -> int | None:
+        """Core parameters at a unit; None where the widths do not fit."""
+        if unit not in self._tried:
+            self._tried.add(unit)
+            try:
+                self.graph = self.graph or graph_of(self.program)
+                self.sizes[unit] = _size(self.program.but(unit=unit), self.graph)
+            except RequestError as error:
+                self.refused = self.refused or error
+        return self.sizes.get(unit)
+
+    def about(self, unit: float) -> float:
+        """Core parameters at a unit; where the widths do not fit, those at the nearest one tried (the nearest whole one
+        among them), as if they grew with the square of the unit. Raises `RequestError` where they fit at none."""
+        size = self.size(unit)
+        if size is not None:
+            return size
+        self.size(max(1.0, float(round(unit))))
+        if not self.sizes:
+            assert self.refused is not None
+            raise self.refused
+        near = min(self.sizes, key=lambda other: abs(math.log(other / unit)))
+        return self.sizes[near] * (unit / near) ** 2
+
+
+def _whole_units(program: Program, unit: float) -> list[float]:
+    """The units, nearest first, within a tenth of `unit` that make a dim a whole number of channels, or of channels for
+    each branch; at most a dozen."""
+    found = set()
+    for dim in program.dims:
+        for step in BRANCHINGS:
+            below = math.floor(unit * dim / step) * step
+            found |= {below / dim, (below + step) / dim}
+    near = [other for other in found if abs(other / unit - 1) <= 0.1]
+    return sorted(near, key=lambda other: (abs(math.log(other / unit)), other))[:12]
+
+
+def _size(program: Program, graph: Graph) -> int:
+    """Core parameters. Raises `RequestError` where the widths do not fit together."""
+    shapes = weight_shapes(resolve(program, graph), program.length).values()
+    return program.depth * sum(math.prod(shape) for shape in shapes) + frame_parameters(program)

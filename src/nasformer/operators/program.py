@@ -78,18 +78,8 @@ class ProgramBlock(nn.Module):
         self.weights = nn.ParameterDict()
         self._nodes = resolved.graph
         graph, widths = resolved.graph, resolved.widths
-        for place, node in enumerate(graph):
-            primitive = PRIMITIVES.get(node.operation)
-            if primitive is not None and primitive.group in ("vector", "convolution", "depthwise"):
-                inside = widths[node.inputs[0]]
-                if inside == TIME and length is None:
-                    raise RequestError(
-                        f"{node.operation} has weights along time; expected the length of the program, got none"
-                    )
-                width = length if inside == TIME else inside
-                assert isinstance(width, int)
-                shape = _shape(primitive, width, widths[place])
-                self.weights[f"n{place}"] = nn.Parameter(torch.empty(*node.branches, *shape))
+        for place, shape in weight_shapes(resolved, length).items():
+            self.weights[f"n{place}"] = nn.Parameter(torch.empty(shape))
         self._along_time = {place for place, node in enumerate(graph) if node.inputs and widths[node.inputs[0]] == TIME}
         self._steps = _plan(graph, fused=fused)
 
@@ -141,6 +131,26 @@ class ProgramBlock(nn.Module):
         if primitive.group == "depthwise":
             return weight[..., :time, :]
         return weight[..., :time] if primitive.kernel == 1 else weight[..., :time, :]
+
+
+def weight_shapes(resolved: Resolved, length: int | None) -> dict[int, tuple[int, ...]]:
+    """The shape of the weight of every node that has one, by its place: branches first.
+
+    Raises `RequestError` where weights run along time and `length`, the number of positions, is None.
+    """
+    shapes: dict[int, tuple[int, ...]] = {}
+    for place, node in enumerate(resolved.graph):
+        primitive = PRIMITIVES.get(node.operation)
+        if primitive is not None and primitive.group in ("vector", "convolution", "depthwise"):
+            inside = resolved.widths[node.inputs[0]]
+            if inside == TIME and length is None:
+                raise RequestError(
+                    f"{node.operation} has weights along time; expected the length of the program, got none"
+                )
+            width = length if inside == TIME else inside
+            assert isinstance(width, int)
+            shapes[place] = (*node.branches, *_shape(primitive, width, resolved.widths[place]))
+    return shapes
 
 
 def _shape(primitive: Primitive, inputs: int, outputs: Any) -> tuple[int, ...]:

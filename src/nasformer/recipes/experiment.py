@@ -11,16 +11,19 @@ from functools import partial
 from random import Random
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from nasformer.errors import RequestError, nearest
 from nasformer.models.build import build
+from nasformer.models.program import check_causal, check_trained
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import is_reversible, read_architecture
 from nasformer.spaces.named import Operator, sized
+from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
@@ -110,14 +113,20 @@ def open_task(settings: TaskSettings, run: Run) -> Task:
 
 
 def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, Any]:
-    """One architecture trained from scratch; returns (and writes) the result with its single row."""
+    """One architecture trained from scratch; returns (and writes) the result with its single row. Raises `LeakError`
+    for a program that sees the future."""
     recipe.task.check(recipe.architecture)
     task = open_task(recipe.task, run)
     tell_task(task, run)
     settings = task.model_settings(recipe.dropout)
+    if isinstance(recipe.architecture, Program):
+        check_causal(recipe.architecture, recipe.task.longest, derive(recipe.seed, "guard"))
     model = build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
     stage = Stage(run, "found", display, recipe.checkpoint_seconds)
     train(model, task, recipe.training, stage, seed=derive(recipe.seed, "training"))
+    if isinstance(recipe.architecture, Program):
+        tokens = task.draw(1, np.random.default_rng(0))[0].input[:4]
+        check_trained(model, tokens.to(next(model.parameters()).device))
     row = score(model, task, settings, stage, updates=recipe.training.updates, evaluations=0, seconds=stage.seconds)
     hand_over(model, task, run)
     run.write_json("architectures/best.json", recipe.architecture.data())

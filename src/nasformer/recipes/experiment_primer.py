@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from nasformer.errors import RequestError, RunError
-from nasformer.measures.speedup import power_law, speedup
+from nasformer.measures.speedup import speedup
 from nasformer.measures.statistics import mean_interval
 from nasformer.models.program import rescaled
 from nasformer.models.size import core_flops, core_parameters, total_parameters
@@ -38,8 +38,8 @@ from nasformer.tasks.scorecard import Scorecard
 
 FIXED = ("transformer_program", "gelu", "squared_relu", "convolved", "transformer_plus_plus", "primer_ez", "primer")
 LARGER = {"longer": "found", "longer_start": "start", "wider": "found", "wider_start": "start"}
-POINTS = 5
-"""How many times the loss is measured on the way, at doubling distances."""
+MARKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 3 / 8, *(part / 20 for part in range(10, 20)))
+"""At which parts of its budget the loss of what is reported is measured: close together where curves are compared."""
 
 
 class PrimerExperiment(Experiment):
@@ -62,15 +62,17 @@ class PrimerExperiment(Experiment):
 
     @cached_property
     def trial(self) -> Trial:
-        """How a program is trained to the end of the budget, with the loss measured on the way."""
-        return self.strategy.trial(self.space.template).but(hurdles=POINTS)
+        """How a program is trained to the end of the budget after the search: all on the same validation text, another
+        than that of the search."""
+        return self.strategy.trial(self.space.template).but(hurdles=0, validation_seed=self.seed("validation"))
 
     def find(self) -> dict[str, Any]:
         """Search, retrain the best, and choose among them on validation; the row of the chosen one."""
         chosen, evaluations = self._best("search", self.strategy)
         self.run.write_text("architectures/best.txt", program_text(chosen))
         searched = self.run.read_json("evolution/search.json")["summary"]
-        return self._row("found", chosen, evaluations=evaluations) | {"search": searched}
+        row = self._row("found", chosen, evaluations=evaluations) | {"search": searched}
+        return row if self.strategy.programs else row | {"label": "start, other fresh starts"}
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """The row of a control."""
@@ -118,7 +120,7 @@ class PrimerExperiment(Experiment):
         jobs: dict[str, Job] = {}
         for program, row in zip(programs, paths, strict=True):
             for j, path in enumerate(row):  # a program that is there several times is trained once
-                jobs.setdefault(path, Job(int(_key(program)[:8], 16) * 1000 + j, program, (None,) * POINTS))
+                jobs.setdefault(path, Job(int(_key(program)[:8], 16) * 1000 + j, program, ()))
         missing = [path for path in jobs if not (self.run.path / path).exists()]
         with evaluator(
             self.strategy.workers if missing else 1,
@@ -142,7 +144,8 @@ class PrimerExperiment(Experiment):
     ) -> dict[str, Any]:
         """A program trained from several fresh starts, this arm's own: quality as mean and 95 % interval over those
         that give numbers; where none does, the row says why and has no scorecard."""
-        trial, stage, seed = trial or self.trial, self.stage(name), self.seed("report", name)
+        trial = (trial or self.trial).but(marks=MARKS)
+        stage, seed = self.stage(name), self.seed("report", name)
         count = runs or self.strategy.confirmation.runs
         models: dict[int, nn.Module | None] = {}
         tried: list[tuple[Evaluation, dict[str, Any] | None]] = []
@@ -248,17 +251,13 @@ class PrimerExperiment(Experiment):
         rows = [row for row in rows if row["curves"]]
         curves = {row["name"]: row["curves"] for row in rows}
         pairs = {name: [tuple(zip(*run, strict=True)) for run in runs] for name, runs in curves.items()}
-        speedups, laws = {}, {}
+        speedups = {}
         for row in rows:
             start = "start" if row["budget"] == self.trial.budget else "longer_start"
             if row["name"].startswith("wider"):
                 start = "wider_start"
             if start in pairs and row["name"] != start:
-                speedups[row["name"]] = _data(speedup(pairs[start], pairs[row["name"]], seed=self.seed("bootstrap")))
-            points = [point for run in pairs[row["name"]] for point in zip(*run, strict=True)]
-            if len({cost for cost, _ in points}) > 1:  # one update alone is no curve
-                law = power_law([cost for cost, _ in points], [loss for _, loss in points])
-                laws[row["name"]] = {"a": law.a, "k": _data(law.k)}
+                speedups[row["name"]] = _data(speedup(pairs[start], pairs[row["name"]]))
         noise = next((row for row in rows if row["name"] == "start"), None)
         result["evolution"] = {
             "budget": self.trial.budget,
@@ -269,9 +268,12 @@ class PrimerExperiment(Experiment):
             "failures": told["summary"]["invalid"],
             "summary": told["summary"],
             "curves": curves,
+            "trainings": [
+                {"program": LARGER.get(row["name"], row["name"]), "budget": row["budget"], "losses": _finals(row)}
+                for row in rows
+            ],
             "speedups": speedups,
-            "power_laws": laws,
-            "noise": _noise([run[-1][1] for run in noise["curves"]]) if noise else None,
+            "noise": _noise(_finals(noise)) if noise else None,
         }
         self.run.write_json("result.json", result)
         return result
@@ -290,6 +292,11 @@ def _best_of(losses: Sequence[Sequence[float]]) -> int:
         return len(losses[place]) - len(finite), fmean(finite) if finite else math.inf
 
     return min(range(len(losses)), key=key)
+
+
+def _finals(row: dict[str, Any]) -> list[float]:
+    """The last loss from each fresh start."""
+    return [run[-1][1] for run in row["curves"]]
 
 
 def _noise(finals: Sequence[float]) -> dict[str, float]:

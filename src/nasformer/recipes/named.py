@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nasformer.measures.step_cost import StepCost
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.image_protocol import image_task, image_training
 from nasformer.recipes.recipe import Recipe
@@ -148,6 +149,12 @@ def dartsformer_small() -> Recipe:
 def primer_paper() -> Recipe:
     """Primer as published, in kind: 25,000 programs from the Transformer of 35 M parameters, a population of 100,
     tournaments of 10, four hurdles in seven hours of one accelerator (docs/papers/primer.md §3); Adam for Adafactor.
+
+    Hours are charged, not taken: a GFLOP costs what the published totals make of it, 1,145.8 TPUv2-days for 2.14×10²¹
+    FLOPs (§2.2), and the other prices stand to it as on a CPU core. That gives the start 16,000 updates to the first
+    hurdle, of which the published warm-up takes 10,000. For the hours of another machine measure its prices at this
+    size with `nasformer.strategies.evaluate_program.calibrated`, set `strategy.step_cost`, and keep the warm-up below
+    the updates at the first hurdle.
     """
     return Recipe(
         name="primer-paper",
@@ -156,6 +163,7 @@ def primer_paper() -> Recipe:
         strategy=Primer(
             programs=25_000,
             budget=25_200,
+            step_cost=StepCost(gflop=4.6e-5, elements=7e-6, operation=0.0, constant=2.1e-5),
             confirmation=Confirmation(top=100, runs=5),
             training=Training(weight_decay=0.0, schedule=InverseSquareRoot(peak=1e-3, warmup=10_000)),
         ),

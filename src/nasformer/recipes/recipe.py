@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.families import FILES, Architecture, read_architecture_file
 from nasformer.spaces.named import NamedSpace
+from nasformer.spaces.open import to_data
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
@@ -21,6 +22,7 @@ from nasformer.spaces.value import BY_KIND, Count, Value
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.darts_minus import DartsMinus
 from nasformer.strategies.early_stopping import EarlyStopping
+from nasformer.strategies.evaluate_program import NO_DROPOUT
 from nasformer.strategies.gdas import Gdas
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.pc_darts import PcDarts
@@ -104,6 +106,17 @@ Strategy = Annotated[
     BY_KIND,
 ]
 """How a recipe can search."""
+STRATEGIES: dict[str, type[Value]] = {
+    "shrinknas": ShrinkNas,
+    "darts": Darts,
+    "primer": Primer,
+    "rome": Rome,
+    "gdas": Gdas,
+    "pc_darts": PcDarts,
+    "darts_minus": DartsMinus,
+    "early_stopping": EarlyStopping,
+}
+"""Every strategy, by its kind."""
 TASKS: dict[str, type[Translation] | type[Language] | type[Images]] = {
     "translation": Translation,
     "language": Language,
@@ -143,6 +156,14 @@ class TrainRecipe(Value):
     seed: int = 1
 
 
+UNUSED: dict[str, tuple[str, tuple[Value, ...]]] = {
+    "dropout": ("regularisation is off", (Dropout(residual=0.2), Dropout(residual=0.0), NO_DROPOUT)),
+    "fine_tune": ("every program is trained from scratch, by strategy.training", (Training(),)),
+}
+"""What a search of programs leaves aside: why, and the values that may stand there all the same (the defaults, and what
+the named recipes say)."""
+
+
 class Recipe(Value):
     """Task, space, limits, strategy, fine-tuning and controls; everything random follows from `seed`.
 
@@ -175,7 +196,8 @@ class Recipe(Value):
 
     @model_validator(mode="after")
     def _fair(self) -> Self:
-        """Search, fine-tuning and controls are trained alike, and a correlation has something to correlate."""
+        """Search, fine-tuning and controls are trained alike, nothing is set that does nothing, and a correlation has
+        something to correlate."""
         inherits = self.strategy.kind == "shrinknas"
         for name in ("batch_tokens", "schedule", "weight_decay", "precision") if inherits else ():
             search, tuning = getattr(self.strategy.training, name), getattr(self.fine_tune, name)
@@ -184,6 +206,9 @@ class Recipe(Value):
                     f"strategy.training.{name} is {search} and fine_tune.{name} is {tuning}; controls are trained with "
                     f"the second, so a fair comparison needs both alike: change both"
                 )
+        for name, (_, defaults) in UNUSED.items() if self.strategy.kind == "primer" else ():
+            if getattr(self, name) not in defaults:
+                raise _unused(name)
         if self.correlation == 1:
             raise RequestError("correlation=1 correlates nothing; expected 0 (none) or at least 2 architectures")
         return self
@@ -202,6 +227,10 @@ class Recipe(Value):
         return inherited + self.fine_tune.updates
 
 
+def _unused(name: str) -> RequestError:
+    return RequestError(f"{name} does nothing in a search by primer: {UNUSED[name][0]}; leave it out")
+
+
 R = TypeVar("R", Recipe, TrainRecipe)
 
 
@@ -209,17 +238,22 @@ def override(recipe: R, changes: Sequence[str]) -> R:
     """The recipe with `key.path=value` changes; values are read as YAML. The task's path is made
     absolute, and a space that is a file is read, so that the run depends on neither place.
 
-    `task.kind` comes first, wherever it stands: another kind is another task, on the same path and with the settings
-    that it has by itself. Raises `RequestError` for a path that does not exist (naming the nearest), or a value out of
-    range.
+    `task.kind` and `strategy.kind` come first, wherever they stand: another kind is another task, on the same path and
+    with the settings that it has by itself, or another strategy with its own settings, but for those that the recipe
+    sets and it has too. Where a value is written out (`strategy={kind: gdas}`), later changes find its defaults in it.
+    Raises `RequestError` for a path that does not exist (naming the nearest), a value out of range, or one that does
+    nothing.
     """
     data = recipe.data()
-    for change in sorted(changes, key=lambda change: not change.startswith("task.kind=")):
+    for change in sorted(changes, key=lambda change: not change.startswith(("task.kind=", "strategy.kind="))):
         path, equals, text = change.partition("=")
         if not equals:
             raise RequestError(f"expected key.path=value, got {change!r}")
         if path == "task.kind":
             data["task"] = _task_of(text, data["task"])
+            continue
+        if path == "strategy.kind" and "strategy" in data:
+            data["strategy"] = _strategy_of(text, data["strategy"])
             continue
         *outer, last = path.split(".")
         place = data
@@ -233,6 +267,9 @@ def override(recipe: R, changes: Sequence[str]) -> R:
             place[last] = text if isinstance(value, bool) and text not in ("true", "false") else value
         except yaml.YAMLError:
             raise RequestError(f"expected a YAML value in {change!r}") from None
+        if isinstance(place[last], dict):
+            name = path.partition(".")[0]
+            data[name] = _with_defaults(type(recipe), name, data[name])
     space = data.get("space")
     if isinstance(space, str) and Path(space).suffix in FILES:
         data["space"] = read_architecture_file(Path(space)).data()
@@ -240,13 +277,47 @@ def override(recipe: R, changes: Sequence[str]) -> R:
         data["task"]["path"] = absolute(str(data["task"]["path"]))
     if data.get("table") is not None:
         data["table"] = absolute(str(data["table"]))
-    return type(recipe).read(data)
+    changed = type(recipe).read(data)
+    if isinstance(recipe, Recipe) and isinstance(changed, Recipe):
+        for name in UNUSED if recipe.strategy.kind == changed.strategy.kind == "primer" else ():
+            if getattr(changed, name) != getattr(recipe, name):
+                raise _unused(name)
+    return changed
 
 
 def _task_of(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     if kind not in TASKS:
         raise RequestError(f"unknown task {kind!r}; {nearest(kind, TASKS)}")
     return task if kind == task["kind"] else TASKS[kind](path=task["path"]).data()
+
+
+def _strategy_of(kind: str, strategy: dict[str, Any]) -> dict[str, Any]:
+    """The strategy of another kind: of what differs from the defaults of its own kind, what the other can take."""
+    if kind not in STRATEGIES:
+        raise RequestError(f"unknown strategy {kind!r}; {nearest(kind, STRATEGIES)}")
+    before, other = STRATEGIES[strategy["kind"]]().data(), STRATEGIES[kind]
+    if kind == strategy["kind"]:
+        return strategy
+    kept = {name: value for name, value in strategy.items() if value != before[name] and _takes(other, name, value)}
+    data: dict[str, Any] = other.read(kept).data()
+    return data
+
+
+def _takes(kind: type[Value], name: str, value: Any) -> bool:
+    try:
+        kind.read({name: value})
+    except RequestError:
+        return False
+    return True
+
+
+def _with_defaults(recipe: type[Value], name: str, data: Any) -> Any:
+    """Plain data of a field with the defaults that they leave out; as they are where they are not valid (yet)."""
+    field = recipe.model_fields[name]
+    try:
+        return to_data(TypeAdapter(Annotated[field.annotation, field]).validate_python(data))
+    except ValidationError:
+        return data
 
 
 def _nearest_path(path: str, data: dict[str, Any], depth: int) -> str:

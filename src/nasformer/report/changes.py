@@ -33,6 +33,23 @@ def side_by_side(start: str, found: str) -> tuple[Line, ...]:
     return tuple(lines)
 
 
+def changed_lines(start: str, found: str) -> Iterator[str]:
+    """What a reader needs of two programs: the subprograms that differ, a line of the start alone after −, of the found
+    program alone after +."""
+    part: list[Line] = []
+    for line in (*side_by_side(start, found), Line("", "")):
+        part.append(line)
+        if line == Line("", ""):
+            if any(one.kind != "same" for one in part):
+                for one in part:
+                    shown = [f"  {one.left}"] if one.kind == "same" else []
+                    if one.kind != "same":
+                        shown += [] if one.left is None else [f"− {one.left}"]
+                        shown += [] if one.right is None else [f"+ {one.right}"]
+                    yield from (text.rstrip() for text in shown)
+            part = []
+
+
 def _sections(text: str) -> dict[str, list[str]]:
     """The lines of a program by subprogram; those before the first one under an empty name."""
     found: dict[str, list[str]] = {"": []}

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nasformer.measures.statistics import mean_interval
+from nasformer.report.evolution import law_of
+from nasformer.report.evolved import Evolution
 from nasformer.report.gather import gather
+from nasformer.report.speed import law_text, speedup_text
 from nasformer.report.table import MISSING, amount, decimals, difference_text, markdown
 from nasformer.report.values import FOUND, Gathered, Quality, Row
 
@@ -29,6 +32,7 @@ def compare(folders: Iterable[Path]) -> str:
     if len(groups) > 1:
         parts.insert(0, f"The recipes differ in more than the seed: {len(groups)} tables, not to be averaged.")
     left_out = [folder.name for folder, run in runs if not run.finished]
+    parts += budgets([(folder.name, run) for folder, run in runs if run.finished])
     parts += [f"Left out, as unfinished: {', '.join(left_out)}."] if left_out else []
     return "\n\n".join(parts or ["There is no run to compare."]) + "\n"
 
@@ -50,6 +54,29 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
     )
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
     return f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
+
+
+def budgets(runs: Sequence[tuple[str, Gathered]]) -> list[str]:
+    """Markdown for searches over programs that begin with the same program on the same data: the speed-ups in each run,
+    and each program's power law over the budgets of all of them; nothing where there is one budget."""
+    groups: dict[str, list[tuple[str, Evolution]]] = {}
+    for name, run in runs:
+        if run.evolution is not None:
+            key = json.dumps([run.evolution.start, run.task.get("path"), run.task.get("vocabulary")], default=str)
+            groups.setdefault(key, []).append((name, run.evolution))
+    return [_budgets(group) for group in groups.values() if len({e.budget for _, e in group}) > 1]
+
+
+def _budgets(runs: Sequence[tuple[str, Evolution]]) -> str:
+    finals = [final for _, evolution in runs for final in evolution.finals]
+    arms = {arm.name: arm.label for _, evolution in runs for arm in evolution.arms}
+    lines = []
+    for name, label in arms.items():
+        found = [next((arm for arm in evolution.arms if arm.name == name), None) for _, evolution in runs]
+        texts = [speedup_text(arm.speedup) if arm and arm.speedup else MISSING for arm in found]
+        lines.append((label, *texts, law_text(law_of(name, finals))))
+    header = ("speed-up", *(f"{name}, {evolution.budget or 0:g} s" for name, evolution in runs), "final loss by budget")
+    return f"**Budgets** (95 % intervals over fresh starts)\n\n{markdown(header, lines)}"
 
 
 def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:

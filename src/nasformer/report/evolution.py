@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nasformer.errors import RequestError
-from nasformer.measures.speedup import common_curves
+from nasformer.measures.speedup import PowerLaw, common_curves, frontier_law
 from nasformer.measures.statistics import Interval, mean_interval
-from nasformer.report.evolved import Arm, Candidate, Change, Effect, Evolution, Failure, Noise, Step, Walk
+from nasformer.report.evolved import Arm, Candidate, Change, Effect, Evolution, Failure, Final, Noise, Step, Walk
 from nasformer.report.reading import has, mapping, named, number, objects
 from nasformer.report.values import FOUND, START
 from nasformer.strategies.hurdles import hurdle_times
@@ -33,6 +33,7 @@ def read_evolution(
         hurdles = hurdle_times(budget, int(strategy["hurdles"]))
     texts = mapping(told.get("texts"))
     lineage = tuple(_step(entry) for entry in objects(told.get("lineage")) if has(entry, "number"))
+    finals = tuple(_trainings(told))
     return Evolution(
         search=search,
         control=_walk([event for event in events if event.get("stage") == CONTROL]),
@@ -45,7 +46,8 @@ def read_evolution(
         start=_text(texts.get("start")) or (search.programs[0].text if search.programs else None),
         found=_text(texts.get("found")) or (search.winner.text if search.winner else None),
         failures=_failures(events, mapping(told.get("failures"))),
-        arms=_arms(told, labels),
+        arms=_arms(told, labels, finals),
+        finals=finals,
         noise=_noise(mapping(told.get("noise"))),
     )
 
@@ -125,15 +127,26 @@ def _failures(events: Events, totals: Mapping[str, Any]) -> tuple[Failure, ...]:
     return tuple(sorted(found, key=lambda one: -one.mutations - one.programs))
 
 
-def _arms(told: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[Arm, ...]:
-    curves, speedups, laws = (mapping(told.get(name)) for name in ("curves", "speedups", "power_laws"))
+def _trainings(told: Mapping[str, Any]) -> Iterator[Final]:
+    for entry in objects(told.get("trainings")):
+        program, budget = _text(entry.get("program")), number(entry.get("budget"))
+        losses = tuple(loss for loss in map(number, _list(entry.get("losses"))) if loss is not None)
+        if program and budget and losses:
+            yield Final(program, budget, losses)
+
+
+def _arms(told: Mapping[str, Any], labels: Mapping[str, str], finals: Sequence[Final]) -> tuple[Arm, ...]:
+    curves, speedups = (mapping(told.get(name)) for name in ("curves", "speedups"))
     found = []
-    for name in dict.fromkeys([*curves, *speedups, *laws]):
-        law = mapping(laws.get(name))
-        a, k = number(law.get("a")), _interval(law.get("k"))
-        label, pair = labels.get(name, name.replace("_", " ")), None if a is None or k is None else (a, k.value)
-        found.append(Arm(name, label, speedup=_interval(speedups.get(name)), law=pair, **_curve(curves.get(name))))
+    for name in dict.fromkeys([*curves, *speedups]):
+        label, law = labels.get(name, name.replace("_", " ")), law_of(name, finals)
+        found.append(Arm(name, label, speedup=_interval(speedups.get(name)), law=law, **_curve(curves.get(name))))
     return tuple(found)
+
+
+def law_of(program: str, finals: Sequence[Final]) -> PowerLaw | None:
+    """The power law of a program over the budgets at which it was trained."""
+    return frontier_law([(one.budget, one.losses) for one in finals if one.program == program])
 
 
 def _curve(runs: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
+from nasformer.measures.speedup import PowerLaw
 from nasformer.measures.statistics import Interval
 
 
@@ -86,8 +87,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Arm:
-    """Loss against cost of one model: the mean over seeds, the lowest and the highest seed; its speed-up; `law` is
-    (a, k) of loss = a · cost^−k."""
+    """Loss against cost of one model: the mean over seeds, the lowest and the highest seed; its speed-up; `law` is that
+    of its program's final losses over budgets."""
 
     name: str
     label: str
@@ -97,7 +98,16 @@ class Arm:
     highs: tuple[float, ...] = ()
     seeds: int = 0
     speedup: Interval | None = None
-    law: tuple[float, float] | None = None
+    law: PowerLaw | None = None
+
+
+@dataclass(frozen=True)
+class Final:
+    """The final losses of a program from fresh starts at a budget, at one size."""
+
+    program: str
+    budget: float
+    losses: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class Noise:
 class Evolution:
     """A search over programs: its walk and the control's, its budget and hurdles in seconds a program, the line of
     programs from the start to the winner, what each change brings, the losses of the start and of the found program
-    from fresh starts, both texts, what failed, and the curves of all arms."""
+    from fresh starts, both texts, what failed, the curves of all arms, and the ends of all trainings."""
 
     search: Walk = Walk()
     control: Walk = Walk()
@@ -127,6 +137,7 @@ class Evolution:
     found: str | None = None
     failures: tuple[Failure, ...] = ()
     arms: tuple[Arm, ...] = ()
+    finals: tuple[Final, ...] = ()
     noise: Noise | None = None
 
     def finished(self, program: Candidate) -> bool:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from nasformer.measures.speedup import PowerLaw
 from nasformer.measures.statistics import Interval
 from nasformer.report.evolved import Arm
 from nasformer.report.figure import row_colour, svg
@@ -19,7 +20,7 @@ from nasformer.report.values import FOUND, START
 
 _DASHES: tuple[Any, ...] = ((0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = "sD^vPX<>"
-SPEED_HEADER = ("model", "speed-up", "final loss", "cost", "seeds", "power law")
+SPEED_HEADER = ("model", "speed-up", "final loss", "cost", "seeds", "power law over budgets")
 
 
 def draw_arms(arms: Sequence[Arm]) -> str:
@@ -80,7 +81,7 @@ def speed_rows(arms: Sequence[Arm]) -> tuple[tuple[str, ...], ...]:
             f"{arm.means[-1]:.3f}" if arm.means else MISSING,
             f"{arm.costs[-1]:.3g} s" if arm.costs else MISSING,
             str(arm.seeds) if arm.seeds else MISSING,
-            f"{arm.law[0]:.3g} · cost^(−{arm.law[1]:.3f})" if arm.law else MISSING,
+            law_text(arm.law),
         )
         for arm in ordered
     )
@@ -90,6 +91,11 @@ def _factor(arm: Arm) -> str:
     if arm.name.endswith(START):  # that of the budget, or a longer or wider one beside models of their kind
         return "reference"
     return MISSING if arm.speedup is None else speedup_text(arm.speedup)
+
+
+def law_text(law: PowerLaw | None) -> str:
+    """A power law with the interval of its exponent: `2.87 · cost^−0.150 (0.140–0.160)`."""
+    return MISSING if law is None else f"{law.a:.3g} · cost^−{interval_text(law.k)}"
 
 
 def speedup_text(value: Interval) -> str:

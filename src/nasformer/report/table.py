@@ -73,6 +73,11 @@ def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
     )
 
 
+def unsearched(comparison: Comparison, found: Row) -> bool:
+    """Whether a search of programs tried no program but its start."""
+    return comparison.strategy == "primer" and found.evaluations == 1
+
+
 def limit_text(comparison: Comparison) -> str:
     """The limits of the search and the meaning of the marks, in a sentence or two."""
     names = {name: name.removeprefix("max_").replace("_", " ") for name in comparison.limits}
@@ -82,7 +87,9 @@ def limit_text(comparison: Comparison) -> str:
     parts += [f"Quality on the {' and '.join(splits)} split."] if splits else []
     if comparison.rows and not comparison.main.higher_is_better:
         parts.append(f"Lower {comparison.main.label} is better: a negative Δ is a gain.")
-    parts += ["★ found by the search."] if comparison.row(FOUND) else []
+    found = comparison.row(FOUND)
+    if found is not None:
+        parts.append("★ nothing was searched." if unsearched(comparison, found) else "★ found by the search.")
     parts += ["† above the limit."] if any(map(comparison.above_limit, comparison.rows)) else []
     parts += ["Updates: of the search + of the model."] if any(row.searched for row in comparison.rows) else []
     return " ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nasformer.report.figure import words
-from nasformer.report.table import amount, decimals, measured
+from nasformer.report.table import amount, decimals, measured, unsearched
 from nasformer.report.values import CELLS, FOUND, REFERENCE, START, Comparison, Derivation, Differentiable, Rewinds, Row
 
 _FIXED = ((REFERENCE, "the Transformer"), ("lite_transformer", "the Lite Transformer"))
@@ -33,7 +33,7 @@ CONTROLS = {
         ("random_mutation", "random mutation"),
         ("transformer_plus_plus", "Transformer++"),
         ("primer_ez", "Primer-EZ"),
-        ("primer", "Primer as published"),
+        ("primer", "Primer with queries made head by head"),
     ),
 }
 """For each kind of strategy the rows that a verdict compares the found one with, and their names in a sentence."""
@@ -46,11 +46,15 @@ def verdict(comparison: Comparison) -> str:
     found = comparison.row(FOUND)
     if found is None or comparison.main.name not in found.qualities:
         return "There is no verdict yet: the found architecture has not been scored."
-    rows = [(row, title) for name, title in _controls(comparison) if (row := comparison.row(name))]
+    alone = unsearched(comparison, found)
+    named = [(name, title) for name, title in _controls(comparison) if not (alone and name == START)]
+    rows = [(row, title) for name, title in named if (row := comparison.row(name))]
     clauses = [clause for row, title in rows if (clause := _clause(comparison, found, row, title))]
     if not clauses:
         return "There is no verdict: no control was scored to compare the found architecture with."
     said = clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + ", and " + clauses[-1]
+    if alone:
+        return f"No program but the start was tried, which stands here as the found architecture: it is {said}."
     return f"The found architecture is {said}."
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +27,11 @@ Width = int | Literal["time"]
 Index = Annotated[int, Field(ge=0)]
 MOST_INSTRUCTIONS, MOST_NODES = 256, 2048
 """Longer programs, and longer graphs, are nothing that anyone wants to run."""
+MOST_DEPTH, MOST_LENGTH, MOST_CHANNELS, MOST_BRANCHES = 1_000, 10**6, 2**16, 2**12
+"""Nor are more blocks, positions, channels of a state, and copies that branchings inside branchings make."""
+LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number of float32, in which programs compute."""
+Ratio = Annotated[float, Field(gt=0, le=MOST_CHANNELS)]
 _CALL = re.compile(r"S(0|[1-9][0-9]{0,3})")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
@@ -66,20 +72,25 @@ class Program(Value):
     `dims` are banks that instructions point into; dims are ratios, `unit` channels each. Outside the block and fixed:
     token embeddings with sinusoidal positions, a final layer norm, and an output tied to the embeddings. `length` is
     the number of positions that learned vectors along time have (None where there are none).
+
+    Raises `RequestError` for numbers beyond MOST_DEPTH, MOST_LENGTH and LARGEST, and for a unit, a dim, or a width of
+    the stream beyond MOST_CHANNELS.
     """
 
     family: Literal["program"] = "program"
-    depth: Annotated[int, Field(ge=1)]
-    unit: Annotated[float, Field(gt=0)]
-    constants: Annotated[tuple[float, ...], Field(min_length=1)]
-    dims: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    depth: Annotated[int, Field(ge=1, le=MOST_DEPTH)]
+    unit: Ratio
+    constants: Annotated[tuple[Annotated[float, Field(ge=-LARGEST, le=LARGEST)], ...], Field(min_length=1)]
+    dims: Annotated[tuple[Ratio, ...], Field(min_length=1)]
     subprograms: Annotated[tuple[Subprogram, ...], Field(min_length=1)]
-    length: Annotated[int, Field(ge=1)] | None = None
+    length: Annotated[int, Field(ge=1, le=MOST_LENGTH)] | None = None
 
     @model_validator(mode="after")
     def _well_formed(self) -> Self:
         if (count := sum(len(subprogram.instructions) for subprogram in self.subprograms)) > MOST_INSTRUCTIONS:
             raise RequestError(f"expected at most {MOST_INSTRUCTIONS} instructions, got {count}")
+        if too_wide := self.too_wide():
+            raise RequestError(too_wide)
         names = [subprogram.name for subprogram in self.subprograms]
         if len(set(names)) < len(names):
             raise RequestError(f"expected different names of subprograms, got {', '.join(names)}")
@@ -108,6 +119,12 @@ class Program(Value):
         for bank, index in (("constants", instruction.constant), ("dims", instruction.dim)):
             if index >= len(getattr(self, bank)):
                 return f"points to entry {index} of the {bank}, which have {len(getattr(self, bank))}"
+        return None
+
+    def too_wide(self) -> str | None:
+        """Why the stream is too wide; None where it is not."""
+        if isinstance(self.unit, float) and isinstance(self.dims[0], float) and self.width > MOST_CHANNELS:
+            return f"the stream (d0 · unit) has {self.width:,} channels, expected at most {MOST_CHANNELS:,}"
         return None
 
     @property
@@ -261,20 +278,22 @@ class _MismatchError(Exception):
         self.place, self.remedies = place, remedies
 
 
-def resolve(program: Program) -> Resolved:
-    """Every width of a program's graph, by static inference.
+def resolve(program: Program, graph: Graph | None = None) -> Resolved:
+    """Every width of a program's graph, by static inference; `graph` where it is known (no unit changes it).
 
     Where two operands disagree, the canonical form's digest and the place decide which one gives way, and the width of
     the convolution that makes it is changed (our reading 3).
-    Raises `ShapeError` where no convolution can be changed.
+    Raises `ShapeError` where no convolution can be changed, and for more than MOST_CHANNELS channels or MOST_BRANCHES
+    branches inside each other.
     """
-    graph = graph_of(program)
+    graph = graph or graph_of(program)
     made = {place: program.channels_of(node.dim) for place, node in enumerate(graph) if node.dim is not None}
     repaired: set[int] = set()
     while True:
         widths: list[Width] = []
         try:
             _infer(graph, program.width, made, widths)
+            _check_sizes(graph, widths)
             return Resolved(graph, tuple(widths), len(repaired))
         except _MismatchError as mismatch:
             remedies = mismatch.remedies[:: -1 if _coin(_digest(program, graph), mismatch.place) else 1]
@@ -287,6 +306,16 @@ def resolve(program: Program) -> Resolved:
                 raise ShapeError(reason, node.origin) from None
             made |= changes
             repaired |= set(changes)
+
+
+def _check_sizes(graph: Graph, widths: list[Width]) -> None:
+    for node, width in zip(graph, widths, strict=True):
+        if width != TIME and width > MOST_CHANNELS:
+            reason = f"{node.operation}: it has {width:,} channels, expected at most {MOST_CHANNELS:,}"
+            raise ShapeError(reason, node.origin)
+        if (branches := math.prod(node.branches)) > MOST_BRANCHES:
+            reason = f"{node.operation}: it stands inside {branches:,} branches, expected at most {MOST_BRANCHES:,}"
+            raise ShapeError(reason, node.origin)
 
 
 def _coin(name: str, place: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
@@ -12,6 +11,7 @@ from nasformer.errors import RequestError
 from nasformer.spaces.primitives import PRIMITIVES
 from nasformer.spaces.program import (
     BRANCHINGS,
+    LARGEST,
     MOST_INSTRUCTIONS,
     Instruction,
     Program,
@@ -103,6 +103,8 @@ def _why(error: RequestError) -> str:
         return f"operands of {str(error).partition(':')[0]} that cannot be made to fit"
     if "unfolds" in str(error):
         return "too many operations"
+    if "the stream" in str(error):
+        return "a stream that is too wide"
     return str(error).partition(":")[0]
 
 
@@ -228,7 +230,7 @@ def _bank(parent: Program, random: Random) -> tuple[Program, str]:
         constants = list(parent.constants)
         old = constants[index]
         new = old * 10 ** random.gauss(0, 1) + random.gauss(0, 1)
-        if not math.isfinite(new):
+        if not abs(new) <= LARGEST:
             raise RequestError("a constant became too large")
         constants[index] = new
         return parent.but(constants=tuple(constants)), f"c{index} = {old:g} became {new:g}"

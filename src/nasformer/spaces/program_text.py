@@ -25,11 +25,31 @@ from typing import Any
 
 from nasformer.errors import RequestError, nearest
 from nasformer.spaces.primitives import PRIMITIVES
-from nasformer.spaces.program import BRANCHINGS, Instruction, Program, ShapeError, Subprogram, inputs_used, resolve
+from nasformer.spaces.program import (
+    BRANCHINGS,
+    LARGEST,
+    MOST_CHANNELS,
+    MOST_DEPTH,
+    MOST_LENGTH,
+    Instruction,
+    Program,
+    ShapeError,
+    Subprogram,
+    inputs_used,
+    resolve,
+)
 
 _LINE = re.compile(r"s([0-9]{1,9})\s*=\s*([A-Za-z_]\w*)\s*\(([^()]*)\)\s*(?:x([0-9]{1,9}))?\s*(?:~\s*(.*))?")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _FIELDS = {"s": ("first", "second"), "c": ("constant",), "d": ("dim",)}
+_SETTINGS = {
+    "depth": MOST_DEPTH,
+    "unit": MOST_CHANNELS,
+    "length": MOST_LENGTH,
+    "constants": LARGEST,
+    "dims": MOST_CHANNELS,
+}
+"""The settings, and the largest magnitude of each."""
 
 
 def program_text(program: Program) -> str:
@@ -101,6 +121,10 @@ class _Reader:
         self.origin, self.lines = origin, text.splitlines()
         self.numbers: dict[tuple[int, int], int] = {}
         """The line of each instruction, by subprogram and place."""
+        self.settings: dict[str, int] = {}
+        """The line of each setting."""
+        self.given: dict[int, int] = {}
+        """How many arguments the instruction in a line names."""
 
     def fail(self, number: int, reason: str) -> RequestError:
         return RequestError(f"{self.origin}, line {number}: {reason}")
@@ -120,7 +144,7 @@ class _Reader:
                 name, *words = line.split()
                 if name in head:
                     raise self.fail(number, f"expected {name} once, got it again")
-                head[name] = self.setting(number, name, words)
+                head[name], self.settings[name] = self.setting(number, name, words), number
         if missing := [name for name in ("depth", "unit", "constants", "dims") if name not in head]:
             raise RequestError(f"{self.origin}: expected the line {missing[0]!r} before the first subprogram")
         if not bodies:
@@ -135,9 +159,12 @@ class _Reader:
                 raise RequestError(f"{self.origin}: the subprogram {name} has no instructions; expected at least one")
         draft = Program.model_construct(
             subprograms=tuple(Subprogram.model_construct(name=name) for name in names),
+            unit=head["unit"],
             constants=head["constants"],
             dims=head["dims"],
         )
+        if reason := draft.too_wide():
+            raise self.fail(self.settings["dims"], reason)
         for own, instructions in enumerate(parsed):
             for place, (number, instruction) in enumerate(instructions):
                 self.numbers[own, place] = number
@@ -160,8 +187,7 @@ class _Reader:
         for own, subprogram in enumerate(program.subprograms):
             for place, instruction in enumerate(subprogram.instructions):
                 called, number = instruction.called, self.numbers[own, place]
-                given = self.lines[number - 1].partition("~")[0].partition("(")[2].count(",") + 1
-                if called is not None and used[called][1] and given < 2:
+                if called is not None and used[called][1] and self.given[number] < 2:
                     raise self.fail(number, f"{program.subprograms[called].name} reads two states, got one")
 
     def written(self) -> Iterator[tuple[int, str]]:
@@ -172,9 +198,8 @@ class _Reader:
                 yield number, line
 
     def setting(self, number: int, name: str, words: list[str]) -> Any:
-        known = ("depth", "unit", "length", "constants", "dims")
-        if name not in known:
-            raise self.fail(number, f"unknown setting {name!r}; {nearest(name, known)}")
+        if name not in _SETTINGS:
+            raise self.fail(number, f"unknown setting {name!r}; {nearest(name, _SETTINGS)}")
         labels = [f"{name[0]}{place}=" for place in range(len(words))] if name in ("constants", "dims") else [""]
         try:
             kind: Any = int if name in ("depth", "length") else float
@@ -187,6 +212,10 @@ class _Reader:
                 "dims": "dims and numbers above 0, as d0=8 d1=32",
             }.get(name, f"{name} and a number above 0")
             raise self.fail(number, f"expected {wanted}; got {' '.join(words)!r}") from None
+        most = _SETTINGS[name]
+        for word, value in zip(words, values, strict=True):
+            if abs(value) > most:
+                raise self.fail(number, f"expected {name} of at most {_most(most)}, got {word!r}")
         return values if name in ("constants", "dims") else values[0]
 
     def instruction(self, number: int, line: str, place: int, names: list[str]) -> Instruction:
@@ -207,6 +236,7 @@ class _Reader:
             raise self.fail(
                 number, f"{line.split('(')[0].split()[-1]} reads {_spoken(expected[0])}, got ({arguments.strip()})"
             )
+        self.given[number] = len(words)
         for word in [*words, *(idle or "").replace(",", " ").split()]:
             self.put(number, fields, word)
         if branches is not None and int(branches) not in BRANCHINGS:
@@ -226,6 +256,10 @@ class _Reader:
         if not free or not _NUMBER.fullmatch(index):
             raise self.fail(number, f"expected a state s…, a constant c… or a dim d…, got {word!r}")
         fields[free[0]] = int(index)
+
+
+def _most(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:.3g} in magnitude"
 
 
 def _spoken(kinds: list[str]) -> str:

@@ -14,18 +14,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Vali
 from nasformer.errors import RequestError, nearest
 from nasformer.spaces.open import OPEN, Open, from_data, to_data
 
-_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_SUFFIXES = _DECIMAL | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def _count(value: Any) -> Any:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", value) if isinstance(value, str) else None
-    if match and match[2] in _SUFFIXES:
-        return round(float(match[1]) * _SUFFIXES[match[2]])
-    return value
+    if match is None:
+        return value
+    if match[2] not in _SUFFIXES:
+        raise ValueError(f"unknown unit in {value!r}; expected one of {', '.join(filter(None, _SUFFIXES))}, or none")
+    return round(float(match[1]) * _SUFFIXES[match[2]])
 
 
 Count = Annotated[int, BeforeValidator(_count)]
-"""A whole number that may be written with a unit: `1.8M`, `30k`, `6GiB`."""
+"""A whole number that may be written with a unit: `1.8M`, `30k`, `6GiB` (powers of two), `6GB` (powers of ten)."""
 
 
 BY_KIND = Discriminator(lambda value: value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))

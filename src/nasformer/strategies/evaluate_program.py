@@ -52,17 +52,21 @@ NO_DROPOUT = Dropout(residual=0.0, attention=0.0, weight=0.0)
 class Trial(Value):
     """How a program is tried.
 
-    `budget` seconds of calibrated cost, charged by `step_cost`, with `hurdles` on the way; `training` gives batches,
-    schedule and weight decay, and the budget how many updates. Losses are measured on about `validation_tokens` tokens,
-    the same for all programs, which is not charged. The core parameters must be within 8 % of `parameters` (None: any).
+    `budget` seconds of calibrated cost, charged by `step_cost`, with `hurdles` on the way, and at the parts `marks` of
+    the budget the loss is measured as well; `training` gives batches, schedule and weight decay, and the budget how
+    many updates. Losses are measured on about `validation_tokens` tokens, which is not charged: those of
+    `validation_seed`, so that what is compared is measured on the same text, or where that is None those of the
+    evaluation's own seed. The core parameters must be within 8 % of `parameters` (None: any).
     A program is given up when its updates take `patience` times the CPU time that they are charged, and not begun where
     what it writes in one update exceeds `memory` bytes.
     """
 
     budget: Annotated[float, Field(gt=0)] = 10.0
     hurdles: Annotated[int, Field(ge=0, le=10)] = 4
+    marks: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     training: Training = Training()
     validation_tokens: Annotated[Count, Field(ge=16)] = 16_384
+    validation_seed: Annotated[int, Field(ge=0)] | None = None
     parameters: Annotated[Count, Field(ge=1)] | None = None
     step_cost: StepCost = StepCost()
     patience: Annotated[float, Field(gt=0)] = 20.0
@@ -82,8 +86,8 @@ class Point:
 class Evaluation:
     """What became of a program; plain data.
 
-    `curve` has a point for each hurdle that it reached, and one for the end of the budget; `passed` counts the hurdles
-    that it cleared. An invalid program has a cause and a reason in words. `cost` is charged for `updates` at
+    `curve` has a point for each hurdle and mark that it reached, and one for the end of the budget; `passed` counts the
+    hurdles that it cleared. An invalid program has a cause and a reason in words. `cost` is charged for `updates` at
     `step_seconds` each; `seconds` is the CPU time that they took here, for the record.
     """
 
@@ -129,8 +133,9 @@ def evaluate(
 ) -> Evaluation:
     """Try a program from scratch: `bars` are the losses, in nats, that stop it at the hurdles (None: everyone passes).
 
-    The weights and the batches derive from `seed` and `number`; the validation batches from `seed` alone, so that the
-    programs of a search share them. Runs on one torch thread, so that the result is the same everywhere.
+    The weights and the batches derive from `seed` and `number`; the validation batches from `seed` alone (or that of
+    the trial), so that the programs of a search share them. Runs on one torch thread, so that the result is the same
+    everywhere.
     """
     return _attempted(program, task, trial, bars, seed, number)[0]
 
@@ -167,10 +172,12 @@ class _Attempt:
         self.model = model = self._checked()
         step = self.found.step_seconds
         trainer = Trainer(model, self.task, trial.training, derive(self.seed, "program", self.number))
-        generator = np.random.default_rng(derive(self.seed, "validation"))
+        text = self.seed if trial.validation_seed is None else trial.validation_seed
+        generator = np.random.default_rng(derive(text, "validation"))
         batches = [batch.to(trainer.device.device) for batch in self.task.draw(trial.validation_tokens, generator)]
-        times = (*hurdle_times(trial.budget, trial.hurdles), trial.budget)
-        for hurdle, seconds in enumerate(times):
+        hurdles = list(enumerate(hurdle_times(trial.budget, trial.hurdles)))
+        marks = [(None, part * trial.budget) for part in (*trial.marks, 1.0)]
+        for hurdle, seconds in sorted([*hurdles, *marks], key=lambda stop: stop[1]):
             self._train(trainer, until=max(1, math.floor(seconds / step)))
             with _blamed("error"):
                 loss = self.task.evaluate(model, batches)
@@ -179,7 +186,7 @@ class _Attempt:
                 raise _InvalidError("loss is no number", f"the validation loss became {loss}")
             point = Point(self.found.cost, trainer.updates, loss)
             self.found = replace(self.found, curve=(*self.found.curve, point))
-            if hurdle < trial.hurdles:
+            if hurdle is not None:
                 if not passes(loss, bars[hurdle]):
                     return self.found
                 self.found = replace(self.found, passed=hurdle + 1)
@@ -199,6 +206,8 @@ class _Attempt:
         with _blamed("no valid shape"):
             counted = features(program, settings, batch, length)
         step = trial.step_cost.seconds(counted)
+        if step <= 0:
+            raise RequestError(f"strategy.step_cost charges {step} seconds for an update; expected a positive price")
         self.found = replace(self.found, step_seconds=step)
         if (written := 4e6 * counted.elements) > trial.memory:
             raise _InvalidError("out of memory", f"an update writes {written:,.0f} bytes, expected {trial.memory:,}")
@@ -244,9 +253,12 @@ def _blamed(cause: Cause) -> Iterator[None]:
         raise _InvalidError("leaks from the future", str(error)) from None
     except RequestError as error:
         raise _InvalidError(cause, str(error)) from None
-    except (MemoryError, RuntimeError) as error:
+    except _InvalidError:
+        raise
+    except Exception as error:
         memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error)
-        line = next(iter(str(error).splitlines()), type(error).__name__)
+        line = next(iter(str(error).splitlines()), "")
+        line = line if isinstance(error, RuntimeError) and line else f"{type(error).__name__}: {line}"
         raise _InvalidError("out of memory" if memory else "error", line) from None
 
 

@@ -43,7 +43,7 @@ from nasformer.strategies.strategy import Progress
 from nasformer.strategies.workers import Evaluator, Job, evaluator
 from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive
-from nasformer.training.schedule import InverseSquareRoot
+from nasformer.training.schedule import Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training
 
 REMEDIES: dict[Cause, str] = {
@@ -52,6 +52,8 @@ REMEDIES: dict[Cause, str] = {
     "over the size limit": "change strategy.parameters",
 }
 """What to do where the start is invalid for a cause that settings can change."""
+PROJECTIONS = 8
+"""How many random sums of a program's logits tell what it computes."""
 Positive = Annotated[Count, Field(ge=1)]
 
 
@@ -80,10 +82,10 @@ class Primer(Value):
     predecessors. Either way the result is the same for any number of `workers`; at most `together` (`staleness` + 1)
     of them are busy.
 
-    `training.updates` is not used: the budget says how many there are; `training.validate_every` and the averaging are
-    not either. With `length_bound` programs may learn vectors along time, for the length of the task's sequences.
-    `confirmation` is what an experiment does with the result. `validation_tokens`, `patience`, `memory` and `step_cost`
-    are those of a `Trial`.
+    `training.updates` is not used: the budget says how many there are, so a schedule cannot end with them;
+    `training.validate_every` and the averaging are not either. With `length_bound` programs may learn vectors along
+    time, for the length of the task's sequences. `confirmation` is what an experiment does with the result.
+    `validation_tokens`, `patience`, `memory` and `step_cost` are those of a `Trial`.
     """
 
     kind: Literal["primer"] = "primer"
@@ -112,6 +114,12 @@ class Primer(Value):
             raise RequestError(
                 f"a tournament of {self.tournament} among a population of {self.population}; expected a tournament of "
                 f"at most the population: lower strategy.tournament or raise strategy.population"
+            )
+        if isinstance(self.training.schedule, Cosine) and self.training.schedule.updates is None:
+            raise RequestError(
+                "a cosine goes down over strategy.training.updates, and here the budget says how many updates each "
+                "program gets; expected a schedule that does not depend on them: set strategy.training.schedule to "
+                "{kind: inverse_square_root, peak: …, warmup: …}, or the length in strategy.training.schedule.updates"
             )
         return self
 
@@ -314,25 +322,35 @@ class PrimerSearch:
         return ", ".join(f"objective.{name}={limit:,}, it takes {cost:,}" for name, (cost, limit) in costs.items())
 
     def _function(self, program: Program) -> str | None:
-        """What a program computes: a SHA-256 of its logits for fixed tokens with fixed weights, to four digits; None
-        without `cache`, or where it computes no numbers."""
+        """What a program computes: a SHA-256 of the norm of its logits, for fixed tokens and weights, and of a few
+        random projections of them, each to 1e-5 of the norm; None without `cache`, or where it computes no numbers.
+
+        In float64 programs that compute the same differ by far less than that, so that hardly any stand on two sides of
+        an edge of rounding.
+        """
         if not self.settings.cache:
             return None
+        vocabulary, threads = self.model_settings.target_vocabulary, torch.get_num_threads()
         generator = torch.Generator().manual_seed(derive(self.seed, "function"))
+        tokens = torch.randint(1, vocabulary, (2, 16), generator=generator)
+        across = torch.randn(vocabulary, PROJECTIONS, generator=generator, dtype=torch.float64)
+        along = torch.randn(tokens.numel(), PROJECTIONS, generator=generator, dtype=torch.float64)
+        torch.set_num_threads(1)
         try:
-            model = build(program, self.model_settings, seed=derive(self.seed, "function weights")).eval()
+            model = build(program, self.model_settings, seed=derive(self.seed, "function weights")).eval().double()
             with torch.no_grad():  # a bias starts at 0 and computes something all the same
                 for weight in model.parameters():
-                    weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
-            tokens = torch.randint(1, self.model_settings.target_vocabulary, (2, 16), generator=generator)
-            with torch.no_grad():
-                logits = model(tokens).double()
+                    weight.add_(torch.randn(weight.shape, generator=generator, dtype=weight.dtype), alpha=0.1)
+                logits = model(tokens).flatten(0, 1)
+                norm = logits.norm()
+                told = torch.cat([norm.log()[None], (logits @ across * along).sum(0) / norm])
         except (RequestError, RuntimeError):
             return None
-        if not torch.isfinite(logits).all():
+        finally:
+            torch.set_num_threads(threads)
+        if not torch.isfinite(told).all():
             return None
-        digits = " ".join(f"{value:.3e}" for value in logits.flatten().tolist())
-        return hashlib.sha256(digits.encode()).hexdigest()
+        return hashlib.sha256(str((told * 1e5).round().long().tolist()).encode()).hexdigest()
 
     def _arrival(self) -> Member:
         """The next child with its evaluation, which may have to be waited for."""

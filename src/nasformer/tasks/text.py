@@ -77,25 +77,36 @@ def read_bytes(path: Path) -> bytes:
 
 def by_file(documents: Sequence[bytes], valid_part: float, test_part: float, origin: str) -> dict[str, Documents]:
     """Whole documents dealt out: in the order of their SHA-256 the first go to test, the next to valid, each split
-    until it has its part of all bytes, the rest to train; equal ones are kept once. Each split keeps the given order.
+    until it has its part of all bytes, the rest to train; equal ones are kept once. One that would bring a split to
+    more than twice its part is passed over, and a split that gets none that way has the smallest. Each split keeps the
+    given order.
 
-    Raises `RequestError` where there is nothing left to train on.
+    Raises `RequestError` where there are fewer different documents than splits.
     """
     order = list(dict.fromkeys(documents))
-    total, split_of = sum(map(len, order)), {}
-    room = {"test": test_part * total, "valid": valid_part * total}
-    for document in sorted(order, key=lambda document: hashlib.sha256(document).digest()):
-        split = next((name for name, left in room.items() if left > 0), "train")
-        split_of[document] = split
-        if split != "train":
-            room[split] -= len(document)
-    splits = {split: tuple(document for document in order if split_of[document] == split) for split in SPLITS}
-    if missing := [split for split in SPLITS if not splits[split]]:
+    if len(order) < len(SPLITS):
         raise RequestError(
-            f"expected at least {len(SPLITS)} different files in {origin} to deal out, got {len(order)}, which leaves "
-            f"no {missing[0]} split; name files train.txt, valid.txt and test.txt instead"
+            f"expected at least {len(SPLITS)} different files in {origin}, one for each split, got {len(order)}; give "
+            f"one file, which is cut, or name files train.txt, valid.txt and test.txt"
         )
-    return splits
+    left = sorted(order, key=lambda document: hashlib.sha256(document).digest())
+    total, split_of = sum(map(len, order)), dict.fromkeys(order, "train")
+    for split, part, keep in (("test", test_part, 2), ("valid", valid_part, 1)):
+        split_of |= dict.fromkeys(_share(left, part * total, keep), split)
+        left = [document for document in left if split_of[document] == "train"]
+    return {split: tuple(document for document in order if split_of[document] == split) for split in SPLITS}
+
+
+def _share(documents: Sequence[bytes], room: float, keep: int) -> list[bytes]:
+    """The first documents that fill `room` bytes to at most twice, or the smallest; at least `keep` are not taken."""
+    taken, size = list[bytes](), 0
+    for document in documents:
+        if size >= room or len(taken) == len(documents) - keep:
+            break
+        if size + len(document) <= 2 * room:
+            taken.append(document)
+            size += len(document)
+    return taken or [min(documents, key=len)]
 
 
 def beginning(documents: Iterable[bytes], max_bytes: int | None) -> Documents:
