@@ -19,7 +19,7 @@ DEPTHS = (4, 8, 16, 32)
 WAYS: tuple[Way, ...] = ("stored", "checkpoint", "rebuilt one at a time")
 GREY = "#808080"
 LINES = {
-    "stored": ("stored (plain DARTS)", "#D55E00", "o"),
+    "stored": ("stored", "#D55E00", "o"),
     "checkpoint": ("checkpoint of each layer", "#E69F00", "s"),
     "rebuilt one at a time": ("rebuilt", "#0072B2", "D"),
 }

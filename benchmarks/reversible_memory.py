@@ -1,4 +1,6 @@
-"""Claim: at 12 layers with the paper's operators a rebuilt backward pass keeps at most 0.10 of plain DARTS."""
+"""Claim: at 12 layers with the paper's operators a rebuilt backward pass keeps at most 0.10 of what stored activations
+take, both in the same reversible supernet (`reversible_memory_kept`) and in plain DARTS, a supernet of a Transformer of
+6 + 6 layers (`reversible_memory_plain_kept`). The two peaks are for information."""
 
 from __future__ import annotations
 
@@ -12,20 +14,24 @@ DEPTH = 12
 
 
 def reversible_memory(options: Options) -> Iterator[Figure]:
-    """Kept and at the peak, against the same supernet stored, and against a plain Transformer of 6 + 6 layers."""
+    """Kept (with a bar) and at the peak, against the same supernet stored, and against plain DARTS."""
     network = Network.of(space(DEPTH))
     plain = Network.of(darts_transformer(dim=DIM, layers=DEPTH // 2))
     ours = "rebuilt one at a time"
     sides = (
         ("", network, f"the same supernet with backward='stored', {DEPTH} + {DEPTH} layers"),
-        ("_plain", plain, f"a plain Transformer of {DEPTH // 2} + {DEPTH // 2} layers, 13 options for each mixer"),
+        (
+            "_plain",
+            plain,
+            f"plain DARTS on a Transformer of {DEPTH // 2} + {DEPTH // 2} layers, 13 options a mixer",
+        ),
     )
     kept, peak = network.kept(ours), network.peak(ours)
     for name, other, words in sides:
         theirs, most = other.kept("stored"), other.peak("stored")
         setting = f"{words}; all options mixed, d = {DIM}, {SHAPE}"
         how = f"bytes kept for backward, {ours} ({_mib(kept)}) / {words} ({_mib(theirs)}); {setting}; exact"
-        yield _exact(f"reversible_memory{name}_kept", kept / theirs, 0.1 if not name else None, how)
+        yield _exact(f"reversible_memory{name}_kept", kept / theirs, 0.1, how)
         how = (
             f"peak of a step, {ours} ({_mib(peak)}) / ({_mib(most)}), weights and gradients in it; {setting}; allocator"
         )

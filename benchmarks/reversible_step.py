@@ -50,7 +50,7 @@ def _parts_of_a_step(network: Network, repeats: int, setting: str) -> Iterator[F
     def rebuilt(exact: bool) -> None:
         network.supernet.exact = exact
         network.step("rebuilt one at a time", mixed=False)
-        network.supernet.exact = False
+        network.supernet.exact = True
 
     steps = [forward, lambda: network.step("stored", mixed=False), lambda: rebuilt(True), lambda: rebuilt(False)]
     times = in_turn(steps, repeats, warmup=1)

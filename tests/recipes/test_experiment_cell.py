@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from nasformer.errors import RequestError
+from nasformer.models.size import core_parameters
 from nasformer.recipes.carry_out import experiment_of
 from nasformer.recipes.experiment_cell import passes
 from nasformer.recipes.named import RECIPES
@@ -119,6 +120,7 @@ def test_a_search_that_stopped_counts_what_it_took(tmp_path: Path, monkeypatch: 
             r"partial=4 does not divide the channels of every cell, \[6, 12, 24\]",
         ),
         ({"space": CHAIN, "controls": ("pc_darts",)}, "in cells of one width"),
+        ({"controls": ("transformer",)}, "language models of cells and networks of layers; s2 is neither"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_runs(tmp_path: Path, changes: Any, said: str) -> None:
@@ -140,6 +142,12 @@ def test_gdas_beside_a_reversible_space_has_controls_that_fit(tmp_path: Path) ->
         assert not method.begin(experiment.space, Objective(), experiment.task, supernet, 1).finished()
     with pytest.raises(RequestError, match="darts_minus is for cells"):
         begin(recipe.but(controls=("darts_minus",)), tmp_path)
+    found = experiment.space.sample(Random(1))
+    transformer = begin(recipe.but(controls=("transformer",)), tmp_path).fixed("transformer", found)
+    assert transformer.family == "encoder_decoder"
+    assert abs(core_parameters(transformer) / core_parameters(found) - 1) < 0.035
+    with pytest.raises(RequestError, match="planned for the strategy darts alone, and not for cells; gdas on the"):
+        begin(recipe.but(objective=Objective(memory=2**30), controls=()), tmp_path)
 
 
 @pytest.mark.parametrize("changes", [{"trained": {"dim": 8}}, {"table": "table.csv"}], ids=str)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from nasformer.errors import RunError
@@ -201,3 +202,27 @@ def test_other_disk_errors_are_not_called_a_full_disk(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="broken"):
         save_step(tmp_path, 1)
     assert names(tmp_path) == []
+
+
+def test_a_file_is_as_safetensors_writes_it(tmp_path: Path) -> None:
+    kinds = [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
+    tensors = {f"{kind} {part}": torch.arange(6).reshape(2, 3).to(kind) for kind in kinds for part in 'b"a'}
+    tensors |= {"ü": torch.tensor(2.0), "none": torch.empty(0, 3)}
+    save(tmp_path, 1, tensors, {})
+    assert (tmp_path / "step-00000001" / "tensors.safetensors").read_bytes() == safetensors.torch.save(tensors)
+    with pytest.raises(TypeError, match=r"got odd of torch\.complex64"):
+        save(tmp_path, 2, {"odd": torch.ones(1, dtype=torch.complex64)}, {})
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_saving_takes_the_memory_of_one_tensor(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, torch; from pathlib import Path; from nasformer.runs.checkpoints import save\n"
+        "tensors = {str(i): torch.ones(1 << 20) for i in range(24)}\n"  # 96 MiB in parts of 4
+        "save(Path(sys.argv[1]) / 'first', 1, {'x': torch.ones(1)}, {})\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "save(Path(sys.argv[1]) / 'second', 1, tensors, {})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 12 * 1024  # KiB

@@ -296,9 +296,31 @@ def test_a_loss_that_is_no_number_rewinds(tiny_task: TranslationTask, call: int)
     assert rates[-1] == STRATEGY.training.schedule.rate(6) / 2
 
 
+def test_the_last_good_state_is_one_copy(tiny_task: TranslationTask) -> None:
+    search = begin(tiny_task, training=STRATEGY.training.but(record_every=1))
+    search.step()
+    places = {name: tensor.data_ptr() for name, tensor in search._good[0].items()}
+    search.step()
+    assert places == {name: tensor.data_ptr() for name, tensor in search._good[0].items()}
+    assert equal(search._good[0], search._live())
+    assert not set(places.values()) & {tensor.data_ptr() for tensor in search._live().values()}
+
+
+def test_what_was_loaded_stays_as_it_was(tiny_task: TranslationTask) -> None:
+    search = begin(tiny_task)
+    search.step()
+    tensors, state = snapshot(search)
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    fresh = begin(tiny_task, seed=2)
+    fresh.load(tensors, json.loads(state))
+    assert equal(snapshot(fresh)[0], before)
+    to_the_end(fresh)
+    assert equal(tensors, before)
+
+
 def test_a_loss_that_stays_no_number_ends_with_a_reason(tiny_task: TranslationTask) -> None:
     search = begin(_Breaks(tiny_task, set(range(5, 1000))), rewinds=2)
-    with pytest.raises(RunError, match=r"no number 3 times.*lower strategy\.training\.schedule\.peak"):
+    with pytest.raises(RunError, match=r"no number 3 times.*start a new run with a lower strategy\.tr"):
         to_the_end(search)
 
 

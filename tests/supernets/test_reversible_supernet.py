@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from nasformer.models.transformer import ModelSettings
+from nasformer.operators import reversible
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.named import dartsformer
 from nasformer.spaces.space import Space
+from nasformer.strategies.darts import Darts
+from nasformer.supernets.named import supernet_of
 from nasformer.supernets.reversible import ReversibleSupernet
 from nasformer.supernets.selection import Chosen, Selection, single, softmax
 
@@ -212,3 +215,39 @@ def test_an_inherited_model_is_plain(supernet: ReversibleSupernet) -> None:
     member = supernet.space.sample(Random(4))
     assert supernet.at(member).backward == "rebuilt"
     assert supernet.inherit(member).backward == "stored"
+
+
+@pytest.mark.parametrize("exact", [True, False, None])
+@pytest.mark.parametrize("made", ["supernet", "strategy"])
+def test_exact_reaches_the_layers(made: str, exact: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, as single-path searches take it, streams are exact."""
+    given = {} if exact is None else {"exact": exact}
+    kind = reversible.Streams
+    seen: list[bool] = []
+
+    def watch(x: Tensor, splits: int, *, exact: bool) -> Any:
+        seen.append(exact)
+        return kind.of(x, splits, exact=exact)
+
+    monkeypatch.setattr(reversible, "Streams", type("Watched", (kind,), {"of": staticmethod(watch)}))
+    ways = Darts(**given).ways if made == "strategy" else given
+    supernet = supernet_of(space(), SETTINGS, seed=1, **ways)
+    loss(supernet.at(supernet.space.sample(Random(1))).train()).backward()
+    assert seen == [exact is not False] * 2
+
+
+def test_a_deep_network_of_identities_has_the_gradients_of_a_stored_one() -> None:
+    deep = dartsformer(dim=24, embedding_dim=8, splits=2, searched=2, depth=24, heads=2)
+    half = {c.name: c.options.index("identity" if ".layers.0." in c.name else "feed_forward") for c in deep.choices}
+
+    def found(**ways: Any) -> dict[str, Tensor]:
+        return gradients(ReversibleSupernet(deep, SETTINGS, seed=1, **ways), single(half), {})
+
+    stored, exact, plain = found(backward="stored"), found(), found(exact=False)
+
+    def apart(other: dict[str, Tensor]) -> float:
+        one, two = (torch.cat([found[name].flatten() for name in stored]) for found in (stored, other))
+        return float((one - two).norm() / one.norm())
+
+    assert apart(exact) < 1e-4
+    assert not apart(plain) < 1e-2

@@ -104,7 +104,7 @@ class _Reversible(nn.Module):
         self.architecture: Any = architecture
         self.settings = settings
         self.backward: Backward = "stored"
-        self.one_at_a_time, self.exact = True, False
+        self.one_at_a_time, self.exact = True, True
         self.tokens = Tokens(settings.target_vocabulary, architecture.embedding_dim)
         encoder = getattr(architecture, "encoder", None)
         widths = (encoder and encoder.dim, architecture.decoder.dim)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasformer.errors import RequestError
 from nasformer.operators import catalogue
 from nasformer.operators.attention import Memory
 from nasformer.operators.catalogue import Dropout
@@ -35,7 +37,11 @@ class ModelSettings(Value):
     `position_width` is the width of the position table that every stack cuts to its dim: the largest dim of the space,
     so that an inherited network and its supernet agree; None takes the stack's own dim. With `dropout_full_dim` the
     residual dropout of a stack is scaled by its dim / dropout_full_dim (HAT's rule). With `shared_vocabulary` both
-    sides have the same tokens, so that families with tied tables share one.
+    sides have the same tokens, so that families with tied tables share one. With `tied` an encoder–decoder Transformer
+    has one table for source, target and output (Vaswani et al. 2017, §3.4), as wide as its wider side; the narrower one
+    uses its first channels, as slices of a supernet do.
+
+    Raises `RequestError` for `tied` where the two vocabularies differ in size.
     """
 
     source_vocabulary: Positive | None = None
@@ -44,6 +50,16 @@ class ModelSettings(Value):
     dropout: Dropout = Dropout()
     dropout_full_dim: Positive | None = None
     shared_vocabulary: bool = False
+    tied: bool = False
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if self.tied and self.source_vocabulary != self.target_vocabulary:
+            raise RequestError(
+                f"tied tables need one vocabulary for both sides; got {self.source_vocabulary} tokens of the source "
+                f"and {self.target_vocabulary} of the target"
+            )
+        return self
 
     def residual_dropout(self, dim: int) -> float:
         """The dropout of residual branches in a stack of this dim."""
@@ -106,8 +122,10 @@ def frame_parameters(architecture: EncoderDecoder | DecoderOnly) -> int:
 
 
 def table_parameters(architecture: EncoderDecoder | DecoderOnly, settings: ModelSettings) -> int:
-    """Parameters of the embeddings and of the output matrix."""
+    """Parameters of the embeddings and of the output matrix; of the one table where they are tied."""
     encoder = getattr(architecture, "encoder", None)
+    if encoder and settings.tied:
+        return settings.target_vocabulary * max(encoder.dim, architecture.decoder.dim)
     source = (settings.source_vocabulary or 0) * (encoder.dim if encoder else 0)
     return source + 2 * settings.target_vocabulary * architecture.decoder.dim
 
@@ -129,9 +147,11 @@ class Tokens(nn.Module):
             self.weight.normal_(0.0, self.weight.shape[1] ** -0.5, generator=generator)
             self.weight[PAD] = 0.0
 
-    def look_up(self, tokens: Tensor) -> Tensor:
-        """tokens (batch, time) → (batch, time, dim), times √dim."""
-        return F.embedding(tokens, self.weight) * math.sqrt(self.weight.shape[1])
+    def look_up(self, tokens: Tensor, dim: int | None = None) -> Tensor:
+        """tokens (batch, time) → their first `dim` channels (None: all), (batch, time, dim), times √dim."""
+        x = F.embedding(tokens, self.weight)
+        x = x if dim in (None, x.shape[-1]) else x[..., :dim]
+        return x * math.sqrt(x.shape[-1])
 
 
 class Embedding(Tokens):
@@ -153,6 +173,20 @@ def add_positions(x: Tensor, padding: Tensor | None, offset: Tensor | int, width
     longest = x.shape[1] if at is None or at.device.type == "meta" else int(at.max()) + 1
     table = position_table(longest, width, x.shape[-1], x)
     return x + (table[: x.shape[1]] if at is None else table[at])
+
+
+class TiedEmbedding(nn.Module):
+    """An embedding as `Embedding` is, of the first `dim` channels of a table that belongs to another module."""
+
+    def __init__(self, table: Tokens, dim: int, position_width: int, residual: float) -> None:
+        super().__init__()
+        self.dim, self.position_width, self.residual = dim, position_width, residual
+        self._table = (table,)  # inside a tuple, so that the weight is listed and saved once
+
+    def forward(self, tokens: Tensor, padding: Tensor | None, offset: Tensor | int = 0) -> Tensor:
+        """tokens (batch, time) → (batch, time, dim); `offset` (batch, 1) is the number of real tokens before."""
+        x = add_positions(self._table[0].look_up(tokens, self.dim), padding, offset, self.position_width)
+        return dropout(x, self.residual, self.training)
 
 
 class Stack(nn.Module):
@@ -195,9 +229,9 @@ def count_seen(tokens: Tensor, padding: Tensor | None, cache: Cache | None) -> T
 class Decoding(nn.Module):
     """The part that networks share: a causal stack over target tokens, and the map to the vocabulary."""
 
-    embedding: Embedding
+    embedding: Embedding | TiedEmbedding
     decoder: Stack
-    output: Output
+    output: Output | TiedOutput
 
     def _decode(self, tokens: Tensor, memory: Memory | None, cache: Cache | None) -> Tensor:
         padding = padding_of(tokens)
@@ -228,8 +262,25 @@ class Output(nn.Module):
         return F.linear(hidden, self.weight)
 
 
+class TiedOutput(nn.Module):
+    """The map from the last hidden state to the vocabulary by the first channels of a table that belongs to another
+    module, without bias."""
+
+    def __init__(self, table: Tokens) -> None:
+        super().__init__()
+        self._table = (table,)  # as in `TiedEmbedding`
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, dim) → logits (…, vocab)."""
+        weight, dim = self._table[0].weight, hidden.shape[-1]
+        return F.linear(hidden, weight if weight.shape[1] == dim else weight[:, :dim])
+
+
 class EncoderDecoderModel(Decoding):
-    """A sequence-to-sequence network: source and target tokens → logits of the next target token."""
+    """A sequence-to-sequence network: source and target tokens → logits of the next target token.
+
+    Source, target and output have a table each, or with `settings.tied` one together (see `ModelSettings`).
+    """
 
     def __init__(self, architecture: EncoderDecoder, settings: ModelSettings, make: MakePart | None = None) -> None:
         super().__init__()
@@ -237,11 +288,12 @@ class EncoderDecoderModel(Decoding):
         self.architecture, self.settings = architecture, settings
         source, target = architecture.encoder.dim, architecture.decoder.dim
         assert settings.source_vocabulary is not None, "an encoder needs a source vocabulary"
-        self.source_embedding = embedding(settings.source_vocabulary, source, settings)
+        self.tokens = Tokens(settings.target_vocabulary, max(source, target)) if settings.tied else None
+        self.source_embedding = embedding(settings.source_vocabulary, source, settings, self.tokens)
         self.encoder = Stack("encoder", parts(architecture), make)
-        self.embedding = embedding(settings.target_vocabulary, target, settings)
+        self.embedding = embedding(settings.target_vocabulary, target, settings, self.tokens)
         self.decoder = Stack("decoder", parts(architecture), make)
-        self.output = Output(settings.target_vocabulary, target)
+        self.output = Output(settings.target_vocabulary, target) if self.tokens is None else TiedOutput(self.tokens)
 
     def encode(self, source: Tensor) -> Memory:
         """source (batch, source) → the outputs of the last three layers."""
@@ -282,6 +334,9 @@ class DecoderOnlyModel(Decoding):
         return self.output(self.decode(tokens))
 
 
-def embedding(vocabulary: int, dim: int, settings: ModelSettings) -> Embedding:
-    """The embedding of a stack of this dim."""
-    return Embedding(vocabulary, dim, settings.position_width or dim, settings.residual_dropout(dim))
+def embedding(
+    vocabulary: int, dim: int, settings: ModelSettings, table: Tokens | None = None
+) -> Embedding | TiedEmbedding:
+    """The embedding of a stack of this dim: of a table of its own, or of the one that is given."""
+    others = dim, settings.position_width or dim, settings.residual_dropout(dim)
+    return Embedding(vocabulary, *others) if table is None else TiedEmbedding(table, *others)

@@ -17,8 +17,8 @@ graph, and serves both for the inverse and for its gradients. How ours differs f
   of Y, the gradient of w_o is ⟨D, O_o(H)⟩; memory does not grow with the number of options, and nothing is computed
   twice for it.
 - The streams are float32 (or wider) under autocast, because rebuilding subtracts what was added. With `exact` they are
-  float64 while activations are rebuilt: what is lost by rounding is then too little to change what a node sees, so that
-  it computes the very same numbers again. In float32 the loss flips ReLUs and grows with depth (docs/decisions/0008).
+  rebuilt to the bit (`nasformer.operators.streams`), so that a node computes the very same numbers again. In float32
+  the loss flips ReLUs and grows with depth, with Identity by 2.6 a layer (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from nasformer.errors import RequestError
 from nasformer.operators.attention import CrossAttention, Memory
 from nasformer.operators.operator import Cache
+from nasformer.operators.streams import Kept, Streams
 
 Backward = Literal["stored", "rebuilt"]
 Pooling = Literal["max", "mean"]
@@ -102,10 +104,18 @@ class ReversibleStack(nn.Module):
 
     Args:
         layers: for each layer one node per split; the splits are equal parts of dim.
+
+    Raises `RequestError` where layers have different numbers of nodes, or fewer than two.
     """
 
     def __init__(self, layers: Sequence[Sequence[nn.Module]]) -> None:
         super().__init__()
+        counts = {len(nodes) for nodes in layers}
+        if len(counts) != 1 or min(counts) < 2:
+            raise RequestError(
+                f"expected reversible layers with one node per split, two or more and in each layer as many; "
+                f"got {', '.join(map(str, sorted(counts))) or 'no layers'}"
+            )
         self.layers = nn.ModuleList(nn.ModuleDict({"nodes": nn.ModuleList(nodes)}) for nodes in layers)
         self.splits = len(layers[0])
 
@@ -122,26 +132,32 @@ class ReversibleStack(nn.Module):
         *,
         backward: Backward = "stored",
         one_at_a_time: bool = True,
-        exact: bool = False,
+        exact: bool = True,
         cache: Cache | None = None,
     ) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim).
 
         `padding` (batch, time) is true where padded; `memory` is what cross-attention sees, with one output. "rebuilt"
         keeps only the result for the backward pass and takes four units of work for three; with `one_at_a_time` it
-        differentiates the options of a node one after another, and `exact` gives it float64 streams, of which nodes
-        see the same float32 numbers again. `cache` is for decoding step by step.
+        differentiates the options of a node one after another; with `exact` nodes see the very same numbers again,
+        without it float32 streams are rebuilt but for rounding. `cache` is for decoding step by step.
+        Raises `RequestError` where the splits do not divide dim.
         """
+        if x.shape[-1] % self.splits:
+            raise RequestError(
+                f"a reversible stack of {self.splits} splits got {x.shape[-1]} channels; expected a multiple of "
+                f"{self.splits}"
+            )
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         layers = self.nodes()
         random = any(module.training for module in self.modules())
         seed = int(torch.randint(2**62, (), dtype=torch.int64)) if random else None
         place = _Pass(layers, padding, None if memory is None else memory.padding, seed, one_at_a_time, x)
         if backward == "stored" or cache is not None or not torch.is_grad_enabled():
-            return place.forward(x, memory, cache)
+            return place.forward(Streams.of(x, self.splits, exact=False), memory, cache).joined()
         output = None if memory is None else memory.outputs[0]
-        stream = x.to(torch.float64) if exact else x
-        return _Rebuilt.apply(place, stream, output, *place.shared).to(x.dtype)
+        found: Tensor = _Rebuilt.apply(place, exact, x, output, *place.shared)
+        return found
 
 
 class _Pass:
@@ -166,18 +182,24 @@ class _Pass:
         kind = x.device.type
         casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # none on meta
         self.autocast = torch.get_autocast_dtype(kind) if casts else None
+        self.kept: dict[tuple[int, int], Kept] = {}
 
-    def forward(self, x: Tensor, memory: Memory | None, cache: Cache | None = None) -> Tensor:
-        """x (batch, time, dim) → (batch, time, dim)."""
-        splits = list(x.chunk(len(self.layers[0]), dim=-1))
+    def forward(self, streams: Streams, memory: Memory | None, cache: Cache | None = None) -> Streams:
+        """The streams, with what every node adds to them."""
         with self._random():
             for index, nodes in enumerate(self.layers):
                 for k, node in enumerate(nodes):
                     self._start(index, k)
                     inside = None if cache is None else cache.setdefault(f"{index}.{k}", {})
-                    others = [split.to(self.dtype) for split in (*splits[k + 1 :], *splits[:k])]
-                    splits[k] = splits[k] + node(others, self.padding, memory, inside)
-        return torch.cat(splits, dim=-1)
+                    value = node([streams.seen[i] for i in self._others(k)], self.padding, memory, inside)
+                    kept = streams.add(k, value)
+                    if kept is not None:
+                        self.kept[index, k] = kept
+        return streams
+
+    def _others(self, k: int) -> list[int]:
+        """The splits that node k reads, in its order."""
+        return [*range(k + 1, len(self.layers[0])), *range(k)]
 
     def _modes(self) -> list[bool]:
         return [module.training for nodes in self.layers for node in nodes for module in node.modules()]
@@ -225,10 +247,10 @@ class _Pass:
             for tensor, hooks in held:
                 tensor._backward_hooks = hooks
 
-    def backward(self, y: Tensor, memory: Tensor | None, gradient: Tensor, gradients: _Gradients) -> Tensor:
+    def backward(self, streams: Streams, memory: Tensor | None, gradient: Tensor, gradients: _Gradients) -> Tensor:
         """From what left the top, and its gradient, the gradient of what entered; the others go to `gradients`."""
-        splits = [split.contiguous() for split in y.chunk(len(self.layers[0]), dim=-1)]
-        totals = [total.contiguous() for total in gradient.to(self.dtype).chunk(len(splits), dim=-1)]
+        splits = len(self.layers[0])
+        totals = [total.contiguous() for total in gradient.chunk(splits, dim=-1)]
         if self._modes() != self.modes:
             raise RuntimeError(
                 "a reversible stack was switched between training and evaluation after its forward pass; expected its "
@@ -236,12 +258,12 @@ class _Pass:
             )
         with self._random(), self.precision(), self._without_hooks():
             for index in reversed(range(len(self.layers))):
-                for k in reversed(range(len(splits))):
+                for k in reversed(range(splits)):
                     self._start(index, k)
-                    order = [*range(k + 1, len(splits)), *range(k)]
-                    others = [splits[i].detach().to(self.dtype).requires_grad_() for i in order]
+                    order = self._others(k)
+                    others = [streams.seen[i].detach().requires_grad_() for i in order]
                     value, found = self._node(index, k, others, memory, totals[k], gradients)
-                    splits[k] = splits[k] - value
+                    streams.subtract(k, value, self.kept.get((index, k)))
                     for i, deposit in zip(order, found, strict=True):
                         if deposit is not None:
                             totals[i] = totals[i] + deposit
@@ -323,20 +345,24 @@ class _Rebuilt(torch.autograd.Function):
     """A stack whose backward pass rebuilds the activations from the output."""
 
     @staticmethod
-    def forward(ctx: Any, place: _Pass, x: Tensor, memory: Tensor | None, *shared: Tensor) -> Tensor:
+    def forward(ctx: Any, place: _Pass, exact: bool, x: Tensor, memory: Tensor | None, *shared: Tensor) -> Tensor:
         with place.precision():
-            y = place.forward(x, place.memory(memory))
-        ctx.place = place
-        ctx.save_for_backward(y, memory, *shared)
+            streams = place.forward(Streams.of(x, len(place.layers[0]), exact=exact), place.memory(memory))
+        y = streams.joined()
+        ctx.place, ctx.exact = place, streams.exact
+        ctx.save_for_backward(memory, *(streams.sums if streams.exact else [y]), *shared)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         place: _Pass = ctx.place
-        y, memory, *_ = ctx.saved_tensors  # the shared ones too: this is where a change in between is noticed
-        leaf = None if memory is None else memory.detach().requires_grad_(ctx.needs_input_grad[2])
+        memory, *saved = ctx.saved_tensors  # the shared ones too: this is where a change in between is noticed
+        splits = len(place.layers[0])
+        sums = saved[:splits] if ctx.exact else saved[0].chunk(splits, dim=-1)
+        leaf = None if memory is None else memory.detach().requires_grad_(ctx.needs_input_grad[3])
         owners = [leaf, *place.shared]
-        gradients = _Gradients(owners, ctx.needs_input_grad[2:])
-        entered = place.backward(y.detach(), leaf, gradient, gradients).to(y.dtype)
-        return None, entered, *(gradients.of(owner) for owner in owners)
+        gradients = _Gradients(owners, ctx.needs_input_grad[3:])
+        streams = Streams([part.detach().contiguous() for part in sums], place.dtype)
+        entered = place.backward(streams, leaf, gradient, gradients)
+        return None, None, entered, *(gradients.of(owner) for owner in owners)

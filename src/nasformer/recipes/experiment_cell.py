@@ -71,7 +71,8 @@ class CellExperiment(Experiment):
         super().__init__(recipe, run, display)
         if recipe.objective.memory is not None:
             raise RequestError(
-                "objective.memory plans reversible searches; a search of cells has no plan: expected no such limit"
+                f"objective.memory is planned for the strategy darts alone, and not for cells; {recipe.strategy.kind} "
+                f"on the space {self.space.name!r} has no plan: expected no such limit"
             )
         if unknown := [name for name in recipe.trained if not hasattr(self.space.template, name)]:
             raise RequestError(f"trained.{unknown[0]}: the family {self.space.template.family} has no such size")
@@ -101,8 +102,11 @@ class CellExperiment(Experiment):
                 raise RequestError(f"the control darts_minus is for cells; the space {self.space.name!r} has none")
             if name == "pc_darts":
                 check_partial(self.space, self.method(name).partial)
-            if name == "transformer" and self.space.template.family != "cell_decoder_only":
-                raise RequestError(f"the control transformer stands beside language models; {self.space.name} is none")
+            if name == "transformer" and not _beside_transformer(self.space.template):
+                raise RequestError(
+                    f"the control transformer stands beside language models of cells and networks of layers; "
+                    f"{self.space.name} is neither"
+                )
 
     def _read_table(self, path: Path) -> NasTable:
         table = NasTable.read_file(path)
@@ -152,7 +156,7 @@ class CellExperiment(Experiment):
         if name in KNOWN:
             sizes = {size: getattr(found, size) for size in ("channels", "cells", "stem")}
             return ARCHITECTURES[KNOWN[name]]().but(**sizes)
-        if name == "transformer":
+        if name == "transformer" and found.family == "cell_decoder_only":
             return sized_decoder("attention", 2.0, core_parameters(found), found.blocks, "pre")
         return super().fixed(name, found)
 
@@ -281,6 +285,13 @@ class CellExperiment(Experiment):
         """The members of the space as the table writes them; raises `RequestError` where it lacks one."""
         assert self.table is not None
         return list(dict.fromkeys(self.table.key(member) for member in self.space.members()))
+
+
+def _beside_transformer(template: Any) -> bool:
+    """Whether a Transformer of the same depth is known for the members of a space."""
+    stacks = [getattr(template, name) for name in ("encoder", "decoder") if hasattr(template, name)]
+    of_layers = bool(stacks) and all(hasattr(stack, "layers") for stack in stacks)
+    return of_layers or template.family == "cell_decoder_only"
 
 
 def passes(strategy: Any, updates: int | None = None) -> int:

@@ -15,10 +15,18 @@ from nasformer.runs.stage import Display
 from nasformer.spaces.families import is_reversible
 from nasformer.spaces.named import darts_transformer, resized
 from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import (
+    CrossAttention,
+    DecoderOnly,
+    Encoder,
+    EncoderDecoder,
+    EncoderLayer,
+    Identity,
+)
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.drive import drive
-from nasformer.strategies.memory import plan
+from nasformer.strategies.memory import Way, plan
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.supernets.named import supernet_of
@@ -37,8 +45,13 @@ class DartsExperiment(Experiment):
     controls = (*Experiment.controls, "plain_darts", "uniform_sampling", "other_zero")
 
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
-        super().__init__(recipe, run, display)
         assert isinstance(recipe.strategy, Darts)
+        if recipe.objective.memory is not None and recipe.strategy.second_order:
+            raise RequestError(
+                "objective.memory plans updates of the first order, and strategy.second_order=true keeps more than "
+                "they do; expected one of the two"
+            )
+        super().__init__(recipe, run, display)
         for name in ("plain_darts", "uniform_sampling"):
             if name in recipe.controls and not is_reversible(self.space.template):
                 raise RequestError(f"the control {name} stands beside a reversible space; {self.space.name} is none")
@@ -59,7 +72,7 @@ class DartsExperiment(Experiment):
             strategy = self._fitting(self.strategy.but(backward="stored"), space, "plain_darts_search")
             free = Objective(memory=self.recipe.objective.memory)  # the size is made equal afterwards
             derived, seconds = self._best_search(strategy, space, free, "plain_darts_search")
-            architecture = resized(derived.architectures[strategy.zero], core_parameters(found), core_parameters)
+            architecture = _resized(derived.architectures[strategy.zero], core_parameters(found))
             return self.from_scratch(architecture, name, searched=self._searched(), seconds=seconds)
         if name == "other_zero":
             derived, _ = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
@@ -75,9 +88,14 @@ class DartsExperiment(Experiment):
             return strategy
         name = f"memory/{stage}.json"
         if not (self.run.path / name).exists():
-            self.display.progress(stage, 0, 1, "planning memory")
             tokens = strategy.training.batch_tokens
-            found = plan(space, self.settings, tokens, min(self.recipe.task.longest, tokens), limit)
+
+            def tell(way: Way) -> None:
+                self.display.progress(stage, 0, 1, f"planning memory: {way.text}")
+
+            self.display.progress(stage, 0, 1, "planning memory")
+            longest = min(self.recipe.task.longest, tokens)
+            found = plan(space, self.settings, tokens, longest, limit, exact=strategy.exact, tell=tell)
             self._tell("memory_plan", stage, found.data())
             self.run.write_json(name, found.data())
         chosen = self.run.read_json(name)
@@ -92,18 +110,26 @@ class DartsExperiment(Experiment):
         inherited weights; and the seconds of all."""
         found, losses, seconds = [], [], 0.0
         for start in range(strategy.restarts):
-            supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **strategy.ways)
-            search = strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
-            place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
-            drive(search, place)
-            found.append(Derived({zero: search.best(zero=zero) for zero in (True, False)}))
-            seconds += place.seconds
-            if strategy.restarts > 1:
-                losses.append(self._inherited_loss(search))
+            derived, loss, taken = self._search(strategy, space, objective, stage, start)
+            found.append(derived)
+            losses += [] if loss is None else [loss]
+            seconds += taken
         best = losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss))) if losses else 0
         if losses:
             self._tell("restarts", stage, {"losses": losses, "best": best + 1})
         return found[best], seconds
+
+    def _search(
+        self, strategy: Darts, space: Space, objective: Objective, stage: str, start: int
+    ) -> tuple[Derived, float | None, float]:
+        """One search to its end: what it derived, where there are several the validation loss of that on inherited
+        weights, and the seconds. The search and its supernet are gone when this returns."""
+        supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **strategy.ways)
+        search = strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
+        place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
+        drive(search, place)
+        derived = Derived({zero: search.best(zero=zero) for zero in (True, False)})
+        return derived, self._inherited_loss(search) if strategy.restarts > 1 else None, place.seconds
 
     def _tell(self, event: str, stage: str, fields: dict[str, Any]) -> None:
         """Record and show, once, what is of a stage but no part of its work: a stage that is restored forgets its own
@@ -116,12 +142,15 @@ class DartsExperiment(Experiment):
         return self.task.validation_loss(search.supernet.at(search.best()))
 
     def _plain_space(self) -> Space:
-        """The plain Transformer of the same depth and a third of the stream's width (as 320 is to 960 in the paper)."""
-        stack = self.space.template.encoder
+        """The plain Transformer of the same depth and a third of the stream's width (as 320 is to 960 in the paper);
+        of a decoder-only space the decoder of it alone."""
+        alone = not hasattr(self.space.template, "encoder")
+        stack = self.space.template.decoder if alone else self.space.template.encoder
         options = getattr(stack.layers[0].nodes[0], "options", ())
         heads = next((option.heads for option in options if option.kind == "attention"), 4)
         dim = max(1, round(stack.dim / 3 / (2 * heads))) * 2 * heads
-        return darts_transformer(dim=dim, layers=stack.depth, heads=heads)
+        space = darts_transformer(dim=dim, layers=stack.depth, heads=heads)
+        return Space(_decoder_alone(space.template), space.name) if alone else space
 
     def _uniform(self, found: Any) -> dict[str, Any]:
         """Single paths drawn uniformly, then evolution on inherited weights among architectures of the found one's
@@ -129,10 +158,35 @@ class DartsExperiment(Experiment):
         training = self.strategy.training.but(updates=self._searched())
         exploration = Exploration(members=50, iterations=4, first_ranking=50, validation_tokens=training.batch_tokens)
         strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
-        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet", "uniform"), backward="stored")
+        planned = self.recipe.objective.memory is not None  # a single path takes no more than the mixture
+        ways = self.strategy.ways if planned else {"backward": "stored"}
+        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet", "uniform"), **ways)
         seed = self.seed("uniform_sampling")
         search = strategy.begin(self.space, self.recipe.objective, self.task, supernet, seed, self.equal(found))
+        if planned:
+            search.path.micro_batches = self.strategy.micro_batches
         stage = self.stage("uniform_sampling_search")
         drive(search, stage)
         cost: dict[str, Any] = {"evaluations": search.evaluations, "seconds": stage.seconds}
         return self.from_scratch(search.best(), "uniform_sampling", searched=self._searched(), **cost)
+
+
+def _decoder_alone(template: Any) -> DecoderOnly:
+    """The language model (pre-norm) that the decoder of a plain Transformer, or of a template of it, is without its
+    cross-attention."""
+    layers = tuple(layer.but(cross=None) for layer in template.decoder.layers)
+    return DecoderOnly(decoder=template.decoder.but(layers=layers))
+
+
+def _resized(architecture: Any, core: int) -> Any:
+    """A plain Transformer at the width that gives it the core size `core` (see `resized`)."""
+    if hasattr(architecture, "encoder"):
+        return resized(architecture, core, core_parameters)
+    stack = architecture.decoder  # as the decoder of a Transformer whose encoder is not counted
+    encoder = (EncoderLayer(mixer=Identity(), feed_forward=stack.layers[0].feed_forward),)
+    cross = CrossAttention(heads=1)
+    whole = EncoderDecoder(
+        encoder=Encoder(dim=stack.dim, layers=encoder),
+        decoder=stack.but(layers=tuple(layer.but(cross=cross) for layer in stack.layers)),
+    )
+    return _decoder_alone(resized(whole, core, lambda found: core_parameters(_decoder_alone(found))))

@@ -314,8 +314,9 @@ def _takes(kind: type[Value], name: str, value: Any) -> bool:
 def _with_defaults(recipe: type[Value], name: str, data: Any) -> Any:
     """Plain data of a field with the defaults that they leave out; as they are where they are not valid (yet)."""
     field = recipe.model_fields[name]
+    kind: Any = Annotated[field.annotation, field]
     try:
-        return to_data(TypeAdapter(Annotated[field.annotation, field]).validate_python(data))
+        return to_data(TypeAdapter(kind).validate_python(data))
     except ValidationError:
         return data
 

@@ -103,7 +103,7 @@ class BilevelSearch:
             events.append(("update", self.window.take(update, self.slower * training.rate(update))))
             events.append(("selection", self._recorded()))
             if all(bool(torch.isfinite(tensor).all()) for tensor in self._live().values()):
-                self._good = self._snapshot()
+                self._keep()
             self.text = f"loss {self.window.last:.3f}  entropy {self._entropy():.3f}  {summary(self.best())}"
         if self.watch is not None and self.moment.ends_epoch:
             events.extend(self._watched(self.watch))
@@ -274,8 +274,8 @@ class BilevelSearch:
         self.rewound += 1
         if self.rewound > self.settings.rewinds:
             raise RunError(
-                f"the loss of the search was no number {self.rewound} times, last at update {update}; lower "
-                f"strategy.training.schedule.peak or strategy.logits.rate"
+                f"the loss of the search was no number {self.rewound} times, last at update {update}; start a new run "
+                f"with a lower strategy.training.schedule.peak or strategy.logits.rate"
             )
         tensors, state = self._good
         places = self.path.stream.state_dict(), self.stream.state_dict()
@@ -289,6 +289,13 @@ class BilevelSearch:
     def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._live().items()}
         return kept, self._counters()
+
+    def _keep(self) -> None:
+        """This state is the last good one: written over the one before, so that there are never two copies."""
+        kept, _ = self._good
+        for name, tensor in self._live().items():
+            kept[name].copy_(tensor.detach())
+        self._good = kept, self._counters()
 
     def _live(self) -> dict[str, Tensor]:
         logits = {f"logits.{name}": tensor for name, tensor in self.logits.items()}
@@ -320,11 +327,12 @@ class BilevelSearch:
         return self._counters() | own | {"good": self._good[1]}
 
     def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Go to where `tensors` and `state` were taken."""
+        """Go to where `tensors` and `state` were taken; nothing of `tensors` is kept."""
+        good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")}
+        self._take(good, state["good"])
+        self._keep()
         self._take(tensors, state)
         self.slower, self.rewound, self.logits_loss = state["slower"], state["rewound"], state["logits_loss"]
-        good = {name.removeprefix("good."): tensor for name, tensor in tensors.items() if name.startswith("good.")}
-        self._good = (good, state["good"])
 
 
 @contextmanager

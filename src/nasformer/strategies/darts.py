@@ -41,7 +41,8 @@ class Darts(Settings):
     `restarts` searches are made from different starts and the derived architecture with the lowest validation loss on
     inherited weights is taken. `backward`, `one_at_a_time` and `exact` say how a reversible supernet differentiates,
     `micro_batches` in how many pieces a batch is worked on (with `objective.memory` all but `exact` are chosen by
-    `nasformer.strategies.memory`). With `second_order` the logits go before the weights and look one step of the
+    `nasformer.strategies.memory`). Without `exact` what is rebuilt is off by rounding, which Identity amplifies
+    (docs/decisions/0008). With `second_order` the logits go before the weights and look one step of the
     weights ahead. After a loss that is no number the search goes back to its last good state and halves its rate, at
     most `rewinds` times.
     """
@@ -54,7 +55,7 @@ class Darts(Settings):
     restarts: Annotated[int, Field(ge=1)] = 1
     backward: Backward = "rebuilt"
     one_at_a_time: bool = True
-    exact: bool = False
+    exact: bool = True
 
     @property
     def ways(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ def drive(search: Search, stage: Stage) -> Search:
     if found := stage.restore():
         done = found.step
         search.load(found.tensors, found.state)
+    del found  # as much as the search holds
     while not search.finished():
         progress = search.step()
         done += 1

@@ -7,7 +7,7 @@ decoder, encoder) is linear in the number of repeats, so one and two of them tel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,19 +74,22 @@ class MemoryModel:
 
     Counted are weights, gradients and Adam's moments of the shared weights and of one logit an option, the copy of
     these that a search goes back to after a loss that is no number, what is kept for the backward pass, and every other
-    tensor of the update, as on a CPU in float32. Batches are taken to have padding.
+    tensor of the update, as on a CPU in float32. Batches are taken to have padding, and weights and logits to be
+    differentiated at once: a search does one after the other and takes up to a few percent less.
 
     Args:
         space: a space of Transformers or of reversible networks.
         settings: the settings of every model.
+        exact: whether reversible networks rebuild their streams to the bit (`nasformer.operators.reversible`).
     """
 
-    def __init__(self, space: Space, settings: ModelSettings) -> None:
+    def __init__(self, space: Space, settings: ModelSettings, *, exact: bool = False) -> None:
         self._imagined = imagined()
         self.reversible = is_reversible(space.template)
+        self._peaks: dict[tuple[Way, BatchShape], int] = {}
         sizes, self._repeats = _shallow(space.largest())
         with self._imagined:
-            self._samples = [_Sample(Space(size, space.name), settings) for size in sizes]
+            self._samples = [_Sample(Space(size, space.name), settings, exact) for size in sizes]
 
     def kept_bytes(self, way: Way, shape: BatchShape) -> int:
         """What the forward pass of one micro-batch keeps for its backward pass."""
@@ -94,9 +97,18 @@ class MemoryModel:
             return round(max(self._extended([[s.kept(way, shape.part(way.micro_batches))] for s in self._samples])))
 
     def peak_bytes(self, way: Way, shape: BatchShape) -> int:
-        """The most bytes at once during one update."""
-        with self._imagined:
-            return round(max(self._extended([sample.peaks(way, shape) for sample in self._samples])))
+        """The most bytes at once during one update; each way and shape of its parts is run once."""
+        several, part = way.micro_batches > 1, shape.part(way.micro_batches)
+        key = way.but(micro_batches=1 + several), part
+        if key not in self._peaks:
+            with self._imagined:
+                found = [sample.peaks(way, part, several=several) for sample in self._samples]
+            self._peaks[key] = round(max(self._extended(found)))
+        return self._peaks[key]
+
+    def least_bytes(self) -> int:
+        """What no way can go below: all that a search holds, and a gradient of every weight. Nothing is run for it."""
+        return round(max(self._extended([[sample.least] for sample in self._samples])))
 
     def _extended(self, found: Sequence[Sequence[int]]) -> list[float]:
         """From the values of one and of two repeats, those of all."""
@@ -106,56 +118,63 @@ class MemoryModel:
         return (one + (two - one) * (self._repeats - 1)).tolist()
 
 
-def plan(space: Space, settings: ModelSettings, batch_tokens: int, longest: int, memory_limit: int) -> MemoryPlan:
+def plan(
+    space: Space,
+    settings: ModelSettings,
+    batch_tokens: int,
+    longest: int,
+    memory_limit: int,
+    *,
+    exact: bool = False,
+    tell: Callable[[Way], None] = lambda way: None,
+) -> MemoryPlan:
     """The fastest way of an update on batches of `batch_tokens` that stays within `memory_limit` bytes.
 
     Batches are taken to hold as many sentences of `longest` tokens as they can, the case that takes most. In order of
     speed: stored; rebuilt; rebuilt one option at a time; that in 2, 4, 8, … micro-batches. Networks that are not
-    reversible only have stored ways.
+    reversible only have stored ways. `tell` hears of every way before it is tried, which takes seconds; where the
+    limit is below what any way takes, the smallest alone is tried.
     Raises `RequestError` where no way fits, saying the least that can be reached.
     """
     shape = BatchShape(sentences=max(1, batch_tokens // longest), source=longest, target=longest)
-    model = MemoryModel(space, settings)
+    model = MemoryModel(space, settings, exact=exact)
     whole = [Way()]
     if model.reversible:
         whole += [Way(backward="rebuilt"), Way(backward="rebuilt", one_at_a_time=True)]
-    missed = ""
-    for way in whole:
-        peak = model.peak_bytes(way, shape)
-        if peak <= memory_limit:
-            return _plan(way, peak, memory_limit, missed)
-        missed = f"{way.text} would take {size(peak)}"
     parts = [whole[-1].but(micro_batches=number) for number in _powers(shape.sentences)]
-    return _fewest(model, parts, shape, memory_limit, missed)
+    peaks: dict[Way, int] = {}
 
+    def fits(way: Way) -> bool:
+        if way not in peaks:
+            tell(way)
+            peaks[way] = model.peak_bytes(way, shape)
+        return peaks[way] <= memory_limit
 
-def _fewest(model: MemoryModel, ways: Sequence[Way], shape: BatchShape, limit: int, missed: str) -> MemoryPlan:
-    """The first way that fits, where every way takes less than the one before it."""
-    peaks: dict[int, int] = {}
-
-    def fits(index: int) -> bool:
-        peaks[index] = model.peak_bytes(ways[index], shape)
-        return peaks[index] <= limit
-
-    if not ways:
-        raise RequestError(f"one sentence of {shape.target} tokens does not fit into {size(limit)}: {missed}")
-    below, found = -1, len(ways) - 1
-    if not fits(found):
+    smallest = (whole + parts)[-1]
+    within_reach = model.least_bytes() <= memory_limit
+    found = next((way for way in whole if fits(way)), None) if within_reach else None
+    if found is None and fits(smallest):
+        found = _fewest(parts, fits)
+    if found is None:
+        least = min(peaks, key=peaks.__getitem__)
         raise RequestError(
-            f"no way of an update fits into {size(limit)}: the least is {size(peaks[found])} with {ways[found].text}; "
+            f"no way of an update fits into {size(memory_limit)}: the least is {size(peaks[least])} with {least.text}; "
             f"expected at least that, or a narrower space, shorter sentences or a smaller vocabulary"
         )
+    ways = whole + parts
+    faster = [way for way in ways[: ways.index(found)] if way in peaks]
+    missed = f"; {faster[-1].text} would take {size(peaks[faster[-1]])}" if faster else ""
+    text = f"{found.text}: {size(peaks[found])} of {size(memory_limit)}{missed}"
+    return MemoryPlan(**found.model_dump(), predicted_bytes=peaks[found], text=text)
+
+
+def _fewest(ways: Sequence[Way], fits: Callable[[Way], bool]) -> Way:
+    """The first way that fits, where every way takes less than the one before it and the last one fits."""
+    below, found = -1, len(ways) - 1
     while found - below > 1:
         middle = (below + found) // 2
-        below, found = (below, middle) if fits(middle) else (middle, found)
-    if below in peaks:
-        missed = f"{ways[below].text} would take {size(peaks[below])}"
-    return _plan(ways[found], peaks[found], limit, missed)
-
-
-def _plan(way: Way, peak: int, limit: int, missed: str) -> MemoryPlan:
-    text = f"{way.text}: {size(peak)} of {size(limit)}" + (f"; {missed}" if missed else "")
-    return MemoryPlan(**way.model_dump(), predicted_bytes=peak, text=text)
+        below, found = (below, middle) if fits(ways[middle]) else (middle, found)
+    return ways[found]
 
 
 def size(count: int) -> str:
@@ -175,8 +194,8 @@ def _powers(sentences: int) -> Iterator[int]:
 class _Sample:
     """A supernet without memory, and the update on it."""
 
-    def __init__(self, space: Space, settings: ModelSettings) -> None:
-        self.supernet: Any = supernet_of(space, settings, seed=1)
+    def __init__(self, space: Space, settings: ModelSettings, exact: bool) -> None:
+        self.supernet: Any = supernet_of(space, settings, seed=1, exact=exact)
         choices = [choice for choice in space.choices if choice.operators]
         self.logits = {choice.name: torch.zeros(len(choice.options), requires_grad=True) for choice in choices}
         self.code = space.encode(space.close(lambda _: 0))
@@ -184,6 +203,7 @@ class _Sample:
         moments = [moment for adam in adams for part in (adam.first, adam.second) for moment in part.values()]
         live = [*self.supernet.weights.values(), *self.logits.values(), *moments]
         self.held = [*live, *(torch.empty_like(tensor) for tensor in live)]  # and the last good state
+        self.least = sum(tensor.nbytes for tensor in (*self.held, *self.supernet.weights.values()))
 
     def kept(self, way: Way, shape: BatchShape) -> int:
         """Bytes kept for the backward pass of a batch."""
@@ -191,17 +211,20 @@ class _Sample:
         with LiveBytes(number=shape.target - 1):
             return saved_bytes(lambda: self._loss(self._model(way), source, target, None))
 
-    def peaks(self, way: Way, shape: BatchShape) -> list[int]:
-        """The peaks of the parts of one update, of which the second micro-batch stands for all later ones."""
-        part = shape.part(way.micro_batches)
-        source, target = _tokens(part)
-        with LiveBytes([*self.held, source, target], number=max(part.source, part.target) - 1) as live:
-            for _ in range(min(2, way.micro_batches)):
-                model = self._model(way)
-                self._loss(model, source, target, live).backward()
-                live.mark()
-        for parameter in (*model.parameters(), *self.logits.values()):
-            parameter.grad = None
+    def peaks(self, way: Way, shape: BatchShape, *, several: bool) -> list[int]:
+        """The peaks of the parts of one update on a batch; of `several` micro-batches of this shape, a later one."""
+        source, target = _tokens(shape)
+        model = self._model(way)
+        leaves = [*model.parameters(), *self.logits.values()]
+        if several:  # the gradients of the first one are there
+            for leaf in leaves:
+                leaf.grad = torch.empty_like(leaf)
+        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        with LiveBytes([*self.held, *gradients, source, target], number=max(shape.source, shape.target) - 1) as live:
+            del gradients
+            self._loss(model, source, target, live).backward()
+        for leaf in leaves:
+            leaf.grad = None
         return live.peaks
 
     def _model(self, way: Way) -> Any:

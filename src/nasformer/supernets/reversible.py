@@ -31,7 +31,8 @@ class ReversibleSupernet:
         weights: the weights to start from instead (as saved from `weights`).
         backward: how the networks of `at` differentiate: "stored", or "rebuilt" (memory does not grow with depth).
         one_at_a_time: with "rebuilt", differentiate the options of a node one after another.
-        exact: with "rebuilt", streams that are rebuilt to the bit.
+        exact: with "rebuilt", streams that are rebuilt to the bit; without, float32 streams, whose rounding Identity
+            amplifies (docs/decisions/0008).
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class ReversibleSupernet:
         weights: dict[str, Tensor] | None = None,
         backward: Backward = "rebuilt",
         one_at_a_time: bool = True,
-        exact: bool = False,
+        exact: bool = True,
     ) -> None:
         self.space, self.settings = space, settings
         self.backward, self.one_at_a_time, self.exact = backward, one_at_a_time, exact

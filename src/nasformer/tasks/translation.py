@@ -34,9 +34,9 @@ class Translation(Value):
 
     `path` is what `nasformer.tasks.corpora.read_parallel` reads; None is the corpus that the package makes itself.
     `source` and `target` are languages (by default into English). `vocabulary` tokens of BPE are learned on both sides
-    together; unless `shared_vocabulary`, each side keeps its own. `lowercase` lower-cases both sides, as small
-    published benchmarks do. Sentences over `max_length` tokens are not trained on. `beams` and `length_penalty` are the
-    decoding's.
+    together; unless `shared_vocabulary`, each side keeps its own. With it, models have one table for source, target and
+    output (those with an encoder of cells excepted). `lowercase` lower-cases both sides, as small published benchmarks
+    do. Sentences over `max_length` tokens are not trained on. `beams` and `length_penalty` are the decoding's.
     """
 
     kind: Literal["translation"] = "translation"
@@ -129,12 +129,13 @@ class TranslationTask:
         return found
 
     def model_settings(self, dropout: Dropout) -> ModelSettings:
-        """Both vocabularies' sizes and the dropout."""
+        """Both vocabularies' sizes and the dropout; where the vocabulary is shared, tables are tied."""
         return ModelSettings(
             source_vocabulary=self.source.size,
             target_vocabulary=self.target.size,
             dropout=dropout,
             shared_vocabulary=self.settings.shared_vocabulary,
+            tied=self.settings.shared_vocabulary,
         )
 
     def stream(self, tokens: int, seed: int, part: tuple[float, float] = (0.0, 1.0)) -> BatchStream:
