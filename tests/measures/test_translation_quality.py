@@ -73,6 +73,13 @@ def test_nothing_right_is_a_score_and_not_a_failure() -> None:
     assert (quality.bleu.value, quality.bleu.low, quality.bleu.high) == (0.0, 0.0, 0.0)
 
 
+def test_where_most_hypotheses_are_empty_there_is_an_interval() -> None:
+    quality = translation_quality(["a small dog", "", ""], ["a small dog", "a cat", "a bird"])
+    assert quality.chrf.low is not None
+    assert quality.chrf.high is not None
+    assert quality.chrf.low < quality.chrf.value < quality.chrf.high
+
+
 def test_unequal_or_no_sentences_are_refused() -> None:
     with pytest.raises(RequestError, match="4 hypotheses and 3 references"):
         translation_quality(HYPOTHESES, REFERENCES[:3])

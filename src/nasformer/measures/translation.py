@@ -58,12 +58,20 @@ def translation_quality(
         )
     hypotheses, references = list(hypotheses), list(references)
     bleu, bleu_signature = _score(BLEU(force=True), hypotheses, references, resamples, seed)
-    chrf, chrf_signature = _score(CHRF(), hypotheses, references, resamples, seed)
+    chrf, chrf_signature = _score(_Chrf(), hypotheses, references, resamples, seed)
     lowercase = BLEU(lowercase=True, tokenize="13a", force=True).corpus_score(hypotheses, [references])
     compound = BLEU(tokenize="none", force=True).corpus_score(
         [_compounds_split(line) for line in hypotheses], [[_compounds_split(line) for line in references]]
     )
     return TranslationQuality(bleu, chrf, bleu_signature, chrf_signature, float(lowercase.score), float(compound.score))
+
+
+class _Chrf(CHRF):
+    """sacrebleu's own, whose resamples score a float32, or a float where all hypotheses in one are empty: it cannot
+    take the mean of both."""
+
+    def _compute_f_score(self, statistics: list[int]) -> float:
+        return float(super()._compute_f_score(statistics))
 
 
 def _score(
