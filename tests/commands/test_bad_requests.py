@@ -113,6 +113,7 @@ def test_bad_corpora_are_refused_in_one_line(
     assert not run.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_words", "words"),
     [
@@ -393,6 +394,7 @@ def test_search_and_controls_are_trained_alike() -> None:
         override(demo(), ["strategy.training.batch_tokens=512"])
 
 
+@pytest.mark.slow
 def test_a_limit_that_a_control_cannot_meet_is_refused_before_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,7 @@ def marks(depth: int) -> st.SearchStrategy[Tree]:
     return st.builds(Tree, size=sizes, child=children, parts=parts)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(template=marks(2), seed=st.integers(0, 2**32))
 def test_any_open_tree_is_a_lawful_space(template: Tree, seed: int) -> None:

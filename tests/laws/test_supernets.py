@@ -84,6 +84,7 @@ def backward(model: nn.Module) -> Tensor:
     return loss.detach()
 
 
+@pytest.mark.slow
 def test_what_is_lent_is_what_is_inherited(any_supernet: Supernet) -> None:
     for member in members(any_supernet.space, 30):
         lent, own = any_supernet.at(member).eval(), any_supernet.inherit(member).eval()
@@ -136,6 +137,7 @@ def test_gradients_are_those_of_the_inherited_model(any_supernet: Supernet) -> N
             parameter.grad = None
 
 
+@pytest.mark.slow
 def test_a_step_moves_the_slices_and_nothing_else(supernet: TransformerSupernet) -> None:
     adam = SliceAdam(supernet.weights, weight_decay=0.1)
     for member in members(supernet.space, 4, seed=4)[::-1]:
@@ -208,6 +210,7 @@ def test_a_mixed_selection_runs_and_its_logits_learn(supernet: TransformerSupern
     assert len({parameter.source for parameter in model.parameters()}) == len(supernet.weights)
 
 
+@pytest.mark.slow
 def test_one_hot_is_the_single_architecture(supernet: TransformerSupernet) -> None:
     space = supernet.space
     random = Random(3)

@@ -79,6 +79,7 @@ def test_faster_curves_have_larger_factors() -> None:
     assert found == sorted(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ours", "theirs"), [(5, 5), (5, 3), (3, 3)])
 def test_the_interval_covers_what_it_says(ours: int, theirs: int) -> None:
     for factor in (1.0, 1.4):

@@ -81,6 +81,7 @@ def counted_anew(architecture: Any, batch: int, length: int) -> Features:
     return Features(flops.get_total_flops() / 1e9, counter.elements / 1e6, float(counter.operations))
 
 
+@pytest.mark.slow
 def test_what_is_remembered_counts_as_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Counter, "known", {})
     monkeypatch.setattr(_Counter, "most", 300)  # small enough to be forgotten on the way

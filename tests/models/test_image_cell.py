@@ -127,6 +127,7 @@ def test_nasbench_macro_against_its_table() -> None:
         assert core_flops(macro(row["arch"])) // 2 + 12_800 == int(row["flops"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s0", "s4", "nasbench201-two-inputs", "nasbench-macro"])
 def test_a_hundred_members_build_and_are_as_large_as_told(name: str) -> None:
     space: Any = SPACES[name](**SMALL[name])  # type: ignore[operator]

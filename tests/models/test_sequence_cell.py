@@ -88,6 +88,7 @@ def test_the_blocks_are_wired_as_they_are_written(output: Any, residual: bool, f
     assert close(model.decode(text), F.layer_norm(last, (16,)) if final_norm else last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [False, True])
 @pytest.mark.parametrize("output", ["linear", "mean"])
 def test_predicted_is_built(encoder: bool, output: Any) -> None:

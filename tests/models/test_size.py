@@ -136,6 +136,7 @@ def test_flops_of_attention_by_hand() -> None:
     assert core_flops(layer, time, time) == 2 * (attention + feed_forward) + 2 * attention + feed_forward
 
 
+@pytest.mark.slow
 def test_an_operator_is_sized_to_a_target() -> None:
     for core in (300_000, 1_000_000):
         found = sized("long_short_light", 1.0, core, core_parameters, encoder_layers=3, decoder_layers=3)

@@ -127,6 +127,7 @@ def test_tables_of_different_vocabularies_cannot_be_tied() -> None:
         ModelSettings(target_vocabulary=29, tied=True)
 
 
+@pytest.mark.slow
 def test_a_supernet_shares_one_table_among_all_widths() -> None:
     supernet = TransformerSupernet(SPACE, TIED, seed=1)
     assert [name for name in supernet.weights if "layers" not in name] == ["tokens.weight"]

@@ -72,6 +72,7 @@ def drawn(module: nn.Module, seed: int = 1) -> Any:
     return module.double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("searching", [False, True], ids=["plain", "searching"])
 @pytest.mark.parametrize("value", VALUES, ids=LABELS)
 def test_shapes_and_costs(value: Any, searching: bool) -> None:

@@ -181,6 +181,7 @@ def test_groups_that_run_as_one_give_what_the_primitives_give(name: str) -> None
     assert counts[0] <= counts[1] - 8
 
 
+@pytest.mark.slow
 def test_groups_of_mutants_give_what_the_primitives_give() -> None:
     random, finite = Random(8), 0
     names = sorted(PROGRAMS)

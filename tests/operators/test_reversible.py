@@ -117,6 +117,7 @@ def worst(one: Found, other: Found) -> float:
     return max(difference(one[1][name], other[1][name]) for name in one[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_at_a_time", [True, False])
 @pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("pooling", ["max", "mean"])
@@ -137,6 +138,7 @@ def test_gradients_of_logits_sum_to_zero(splits: int, one_at_a_time: bool) -> No
         assert abs(found[f"logits.{k}"].sum()) < 1e-12 < found[f"logits.{k}"].abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["max", "mean"])
 @pytest.mark.parametrize("splits", [2, 3, 4, 5])
 def test_inputs_are_rebuilt(splits: int, pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +215,7 @@ def test_gradients_accumulate_over_batches() -> None:
     assert worst(*found) < 1e-9
 
 
+@pytest.mark.slow
 def test_two_passes_may_be_in_flight() -> None:
     bench = Bench(3)
     others = [logits.detach().flip(0) for logits in bench.logits]
@@ -279,6 +282,7 @@ def test_stacks_inside_a_larger_network() -> None:
     assert worst(*found) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_model_gives_the_same(backend: str) -> None:
     torch.compiler.reset()
@@ -375,6 +379,7 @@ def backward_work(bench: Bench, one_at_a_time: bool) -> int:
     return products.count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_at_a_time", [True, False])
 def test_frozen_weights_get_no_gradient_and_cost_nothing(one_at_a_time: bool) -> None:
     bench = Bench(2)
@@ -572,6 +577,7 @@ def single_precision(bench: Bench) -> Bench:
     return bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_at_a_time", [True, False])
 @pytest.mark.parametrize("splits", [2, 3])
 def test_under_autocast_the_streams_stay_in_float32(splits: int, one_at_a_time: bool) -> None:

@@ -70,6 +70,7 @@ def errors(make: Any) -> dict[str, float]:
     return {name: float((vector - truth).norm() / truth.norm()) for name, vector in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "depth"), [("half identity", 24), ("mostly identity", 24), ("mostly identity", 40)])
 def test_exact_streams_err_as_stored_activations_do(draw: str, depth: int) -> None:
     """At 40 layers, 30 of them Identity, float64 alone loses what the first layers held."""
@@ -79,12 +80,14 @@ def test_exact_streams_err_as_stored_activations_do(draw: str, depth: int) -> No
     assert not found["plain"] < 1_000 * found["stored"]
 
 
+@pytest.mark.slow
 def test_exact_streams_where_identity_is_mixed_in() -> None:
     found = errors(lambda: stack(DRAWS["working"], 24, identity=0.5))
     assert found["exact"] < 2 * found["stored"]
     assert not found["plain"] < 10 * found["stored"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_at_a_time", [True, False])
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("splits", [2, 3, 4])

@@ -83,6 +83,7 @@ def test_what_samples_takes_as_many_passes_as_the_search(tmp_path: Path, strateg
         assert [(g.weights, g.logits) for g in gathered] == [(each.weights, 1), (1, each.logits)]
 
 
+@pytest.mark.slow
 def test_a_result_is_complete_after_the_last_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = begin(RECIPE.but(controls=("random_architecture", "gdas")), tmp_path)
     with monkeypatch.context() as patch:
@@ -96,6 +97,7 @@ def test_a_result_is_complete_after_the_last_control(tmp_path: Path, monkeypatch
     assert [len(result["rows"]), result["complete"]] == [5, True]
 
 
+@pytest.mark.slow
 def test_a_search_that_stopped_counts_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strategy = EarlyStopping(darts=Darts(training=SEARCH.but(updates=12)), every=1, window=1, back=1, not_before=0.0)
     values = iter([1.0, 1.0, 2.0])
@@ -128,6 +130,7 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(tmp_path: Path, cha
         begin(RECIPE.but(**changes), tmp_path)
 
 
+@pytest.mark.slow
 def test_gdas_beside_a_reversible_space_has_controls_that_fit(tmp_path: Path) -> None:
     small = RECIPES["dartsformer-small"]()
     recipe = small.but(
@@ -156,6 +159,7 @@ def test_what_only_searches_of_cells_have_is_refused_elsewhere(tmp_path: Path, c
         begin(RECIPES["demo"]().but(**changes), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_correlation_takes_no_more_members_than_there_are(tmp_path: Path) -> None:
     experiment = begin(RECIPE.but(space=CHAIN, correlation=9), tmp_path)
     found = experiment.correlation()
@@ -195,6 +199,7 @@ def _table(path: Path, left_out: int = 0) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_rows_are_read_off_a_table_that_holds_every_member(tmp_path: Path) -> None:
     space = NamedSpace(name="nasbench201-two-inputs", settings={"channels": 4, "cells": 1})
     recipe = RECIPE.but(space=space, controls=("gdas", "random_architecture", "table_best"), trained={"cells": 5})

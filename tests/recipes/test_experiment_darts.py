@@ -77,6 +77,7 @@ def test_a_decoder_alone_has_a_plain_one_beside_it(tmp_path: Path) -> None:
     assert abs(transformer["scorecard"]["core_parameters"] / core - 1) < 0.035
 
 
+@pytest.mark.slow
 def test_of_several_starts_one_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = begin(RECIPE.but(strategy=RECIPE.strategy.but(restarts=3)), tmp_path)
     made: list[Any] = []

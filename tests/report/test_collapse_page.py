@@ -118,6 +118,7 @@ def test_notes_name_controls_that_collapsed_and_only_those() -> None:
     assert collapse_notes(None, {}) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [
     {"cells": None}, {"cells": {"normal": {"edges": "many"}}}, {"shares": [1]}, {"shares": {"odd": {"a": "b"}}},
     {"gradient_variance": None}, {"epoch": None}, {"update": "x"},
@@ -130,6 +131,7 @@ def test_broken_events_are_passed_over(change: dict[str, Any]) -> None:
     assert read_watch([]) is None
 
 
+@pytest.mark.slow
 def test_the_box_stands_at_the_top_only_when_the_search_collapsed(tmp_path: Path) -> None:
     calm = page(tmp_path / "a", bare(cell_events(collapsed=("gdas_search",))))
     assert BOX not in calm
@@ -139,6 +141,7 @@ def test_the_box_stands_at_the_top_only_when_the_search_collapsed(tmp_path: Path
     assert f"At epoch 6 of the search, {WARNING}." in text
 
 
+@pytest.mark.slow
 def test_a_finished_run_shows_all_of_it(tmp_path: Path) -> None:
     folder = write_cells(tmp_path / "a")
     text = write_report(folder).read_text(encoding="utf-8")
@@ -158,6 +161,7 @@ def test_a_finished_run_shows_all_of_it(tmp_path: Path) -> None:
     assert search.edges["normal.nodes.3.edges"]["from_4"] == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_an_unfinished_run_shows_what_is_there(tmp_path: Path, count: int) -> None:
     text = page(tmp_path / "a", cell_events()[:count])

@@ -81,6 +81,7 @@ def test_every_start_is_a_supernet() -> None:
     assert not any(map(trains_supernet, ("random_search", "found", "transformer", "research_2")))
 
 
+@pytest.mark.slow
 def test_each_node_has_its_panel_and_names_its_winner() -> None:
     search = searched(search_events(layers=4, splits=2))
     assert len(search.probabilities) == 16
@@ -194,6 +195,7 @@ def test_zero_in_front_is_explained() -> None:
     assert "limits" not in probabilities_caption(search, limited=False)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_search_is_whole(tmp_path: Path) -> None:
     text = write_report(write_search(tmp_path / "a")).read_text(encoding="utf-8")
     assert "Which operators win</h2>" in text
@@ -203,6 +205,7 @@ def test_the_page_of_a_search_is_whole(tmp_path: Path) -> None:
     assert "went back to an earlier state" in text
 
 
+@pytest.mark.slow
 def test_an_unfinished_search_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"strategy": DARTS}), encoding="utf-8")
     lines = "".join(json.dumps(event) + "\n" for event in search_events()[:70])

@@ -122,6 +122,7 @@ def test_a_journal_tells_causes_curves_and_programs() -> None:
     assert search.start == "MAIN:\n  s2 = ABS(s0)\n" == search.found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [0, 1, 2, 40, 400])
 @pytest.mark.parametrize("told", [None, {}, {"lineage": 3, "curves": {"a": "b"}, "noise": [], "texts": None},
                                   {"curves": {"found": [[[0, 3.0], [1, 2.0]]]}, "hurdles": ["x"]},
@@ -147,6 +148,7 @@ def test_while_it_runs_the_line_leads_to_the_best_so_far() -> None:
     assert len(searched(circle).lineage) == 2
 
 
+@pytest.mark.slow
 def test_the_figure_of_all_programs_tells_them_apart() -> None:
     search = searched(walk("search"), evolution(walk("search")))
     said = words(draw_fitness(search))
@@ -270,6 +272,7 @@ def test_what_each_change_brings() -> None:
     )
 
 
+@pytest.mark.slow
 def test_random_mutation_is_spoken_of_where_it_was_run() -> None:
     for events, said in (
         (walk("search"), FITNESS),
@@ -288,6 +291,7 @@ def test_failures_beyond_the_table_are_summed() -> None:
     assert [one.programs for one in searched([], {"failures": {"time-out": 4}}).failures] == [4]
 
 
+@pytest.mark.slow
 def test_the_page_of_a_search_over_programs_is_whole(tmp_path: Path) -> None:
     text = write_report(write_evolution(tmp_path / "a")).read_text(encoding="utf-8")
     titles = (

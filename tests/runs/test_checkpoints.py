@@ -146,6 +146,7 @@ def test_saving_the_same_step_again_never_leaves_none(
     assert names(tmp_path) == ["step-00000004"]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_saves_the_newest_is_valid(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from nasformer.runs.checkpoints import save\n"
@@ -215,6 +216,7 @@ def test_a_file_is_as_safetensors_writes_it(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000001"]
 
 
+@pytest.mark.slow
 def test_saving_takes_the_memory_of_one_tensor(tmp_path: Path) -> None:
     code = (
         "import resource, sys, torch; from pathlib import Path; from nasformer.runs.checkpoints import save\n"

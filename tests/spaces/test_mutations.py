@@ -143,6 +143,7 @@ def _chain(count: int) -> None:
     assert all(reason.startswith(known) for reason in rejected), rejected
 
 
+@pytest.mark.slow
 def test_a_chain_of_mutants_stays_valid() -> None:
     _chain(1_000)
 

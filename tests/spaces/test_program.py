@@ -52,6 +52,7 @@ def test_the_primitives_are_the_papers() -> None:
     assert [PRIMITIVES[name].kernel for name in ("CONV_1X1", "CONV_31X1", "DCONV_3X1", "ADD")] == [1, 31, 3, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(sorted(PROGRAMS)))
 def test_text_and_json_give_a_program_back(seed: int, name: str) -> None:
@@ -188,6 +189,7 @@ def test_ones_and_times_fit_where_they_should() -> None:
     assert found.repairs == 0
 
 
+@pytest.mark.slow
 def test_the_same_digest_and_the_same_repair_in_another_process() -> None:
     random = Random(3)
     programs = [PROGRAMS["program-primer"](), *undecided()]

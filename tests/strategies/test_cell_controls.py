@@ -65,6 +65,7 @@ def on_landscape(strategy: Any, space: Space = SPACE, task: Hill | None = None, 
     return strategy.begin(space, Objective(), task or Hill(), landscape, 1), landscape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_laws_of_a_strategy_hold(name: str) -> None:
     search = begin(name)
@@ -80,6 +81,7 @@ def test_the_laws_of_a_strategy_hold(name: str) -> None:
     assert search.best() in SPACE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["darts", "early_stopping"])
 def test_the_test_split_stays_shut(tiny_task: TranslationTask, name: str) -> None:
     space = t2(dim=8, blocks=1, nodes=2, encoder=True, decoder_layers=1)
@@ -87,6 +89,7 @@ def test_the_test_split_stays_shut(tiny_task: TranslationTask, name: str) -> Non
     assert said[0] == said[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [Darts(), Gdas(), DartsMinus(), PcDarts(partial=1)], ids=lambda s: s.kind)
 def test_a_control_beats_chance_on_a_toy_landscape(strategy: Any) -> None:
     training = TRAINING.but(updates=30, record_every=30)
@@ -409,6 +412,7 @@ def test_what_cells_are_made_of_can_be_differentiated_twice() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_second_order_is_exact_on_a_network_of_all_operators() -> None:
     torch.set_default_dtype(torch.float64)
     try:

@@ -76,6 +76,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
+@pytest.mark.slow
 def test_saved_anywhere_and_loaded_it_goes_on_to_the_bit(tiny_task: TranslationTask) -> None:
     search = begin(tiny_task)
     saved, events = [], []
@@ -94,6 +95,7 @@ def test_saved_anywhere_and_loaded_it_goes_on_to_the_bit(tiny_task: TranslationT
         assert fresh.best() == search.best()
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_trajectory_and_the_test_split_stays_shut(tiny_task: TranslationTask) -> None:
     state = torch.get_rng_state()
     said = [to_the_end(search) for search in (begin(tiny_task), begin(Sealed(tiny_task)), begin(tiny_task, seed=2))]
@@ -158,6 +160,7 @@ def test_the_gradient_of_logits_is_that_of_softmax(tiny_task: TranslationTask) -
         assert abs(float(given[name].sum())) < 1e-6  # softmax does not see a common shift
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_gradient_of_the_whole(tiny_task: TranslationTask) -> None:
     gradients = []
     for pieces in (1, 3):
@@ -184,6 +187,7 @@ def test_zero_is_kept_only_where_that_is_asked_for(tiny_task: TranslationTask) -
     assert [name for name, _ in search.step().events] == ["update", "selection"]  # derived at the end alone
 
 
+@pytest.mark.slow
 def test_both_derivations_and_all_probabilities_are_recorded(tiny_task: TranslationTask) -> None:
     events = [json.loads(event) for event in to_the_end(begin(tiny_task))]
     (derived,) = [fields for name, fields in events if name == "derived"]
@@ -196,6 +200,7 @@ def test_both_derivations_and_all_probabilities_are_recorded(tiny_task: Translat
         assert 0 < fields["entropy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_search_that_went_back_goes_on_to_the_bit(tiny_task: TranslationTask) -> None:
     search = begin(_Breaks(tiny_task, {7}), micro_batches=2)
     while not search.rewound:
@@ -224,6 +229,7 @@ class _BadRows:
         return self._task.loss(model, batch) * (math.nan if bad else 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["weights", "logits"])
 def test_a_bad_batch_is_not_met_again(tiny_task: TranslationTask, of: str) -> None:
     probe = begin(tiny_task)
@@ -285,6 +291,7 @@ class _Breaks:
         return loss * math.nan if self._calls in self._at else loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [7, 8], ids=["weights", "logits"])
 def test_a_loss_that_is_no_number_rewinds(tiny_task: TranslationTask, call: int) -> None:
     search = begin(_Breaks(tiny_task, {call}))
@@ -306,6 +313,7 @@ def test_the_last_good_state_is_one_copy(tiny_task: TranslationTask) -> None:
     assert not set(places.values()) & {tensor.data_ptr() for tensor in search._live().values()}
 
 
+@pytest.mark.slow
 def test_what_was_loaded_stays_as_it_was(tiny_task: TranslationTask) -> None:
     search = begin(tiny_task)
     search.step()
@@ -405,6 +413,7 @@ class _Hill:
         return model.loss * (1 + torch.randn((), generator=self.random)) + model.weight.square().sum()
 
 
+@pytest.mark.slow
 def test_gradients_beat_chance_on_a_toy_landscape() -> None:
     layer = ReversibleLayer(nodes=tuple(one_of(*_few(heads=2, cross=False), FeedForward(ratio=1.0)) for _ in range(4)))
     space = Space(SPACE.template.but(encoder=SPACE.template.encoder.but(dim=24, layers=(layer,))), "toy")  # type: ignore[attr-defined]

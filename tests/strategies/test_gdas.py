@@ -43,6 +43,7 @@ def begin(strategy: Any, task: Any, **ways: Any) -> BilevelSearch:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [GDAS, ROME], ids=lambda strategy: strategy.kind)
 def test_a_reversible_space_is_searched_and_resumed_to_the_bit(tiny_task: TranslationTask, strategy: Any) -> None:
     search = begin(strategy, tiny_task)

@@ -35,6 +35,7 @@ def test_budgets_that_are_none(total: float, count: int) -> None:
         hurdle_times(total, count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_saving_with_half_passing_and_no_one_worse_than_the_bar(count: int) -> None:
     random = Random(7)

@@ -101,12 +101,14 @@ class Measured:
         return peak_bytes(search.step, list(search.tensors().values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [STORED, TOGETHER, ONE, ONE.but(micro_batches=6)], ids=lambda way: way.text)
 def test_prediction_is_what_a_search_takes(way: Way) -> None:
     # Told from one and two repeats, and of weights and logits at once: at this tiny size a few percent above.
     assert 0.98 < peak(4, way) / Measured(4, way).peak() < 1.08
 
 
+@pytest.mark.slow
 def test_prediction_of_exact_streams_is_what_a_search_takes() -> None:
     found = MemoryModel(space(4), SETTINGS, exact=True).peak_bytes(TOGETHER, SHAPE)
     assert 0.98 < found / Measured(4, TOGETHER, exact=True).peak() < 1.08
@@ -114,6 +116,7 @@ def test_prediction_of_exact_streams_is_what_a_search_takes() -> None:
     assert MemoryModel(space(4), SETTINGS, exact=True).peak_bytes(STORED, SHAPE) == peak(4, STORED)
 
 
+@pytest.mark.slow
 def test_prediction_of_what_is_kept() -> None:
     for way in (STORED, TOGETHER, ONE):
         measured = Measured(4, way)
@@ -121,6 +124,7 @@ def test_prediction_of_what_is_kept() -> None:
         assert model(4).kept_bytes(way, SHAPE) == pytest.approx(saved_bytes(measured.loss), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 5])
 def test_nothing_goes_below_what_a_search_holds(depth: int) -> None:
     search = Measured(depth, ONE)
@@ -132,6 +136,7 @@ def test_nothing_goes_below_what_a_search_holds(depth: int) -> None:
     assert model(depth).least_bytes() < peak(depth, ONE.but(micro_batches=SHAPE.sentences))
 
 
+@pytest.mark.slow
 def test_stored_grows_with_depth_and_rebuilt_does_not() -> None:
     shallow, deep = ({way: model(depth).kept_bytes(way, SHAPE) for way in (STORED, ONE)} for depth in (3, 12))
     assert deep[STORED] > 3 * shallow[STORED]
@@ -159,6 +164,7 @@ def planned(limit: int, tell: Callable[[Way], None] = lambda way: None) -> Memor
     return plan(space(1), SETTINGS, batch_tokens=11 * 16 + 3, longest=16, memory_limit=limit, tell=tell)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize("place", range(len(WAYS)))
 def test_plan_takes_the_fastest_way_that_fits(place: int) -> None:
@@ -188,6 +194,7 @@ def test_what_is_out_of_reach_is_refused_after_one_try(monkeypatch: pytest.Monke
     assert told == [WAYS[-1]]
 
 
+@pytest.mark.slow
 def test_equal_updates_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = MemoryModel(space(1), SETTINGS)
     first = [found.peak_bytes(ONE.but(micro_batches=number), SHAPE) for number in (4, 5)]  # of 2 sentences each
@@ -202,6 +209,7 @@ def test_nothing_fits() -> None:
         planned(least - 1)
 
 
+@pytest.mark.slow
 def test_a_plain_transformer_is_stored_in_micro_batches() -> None:
     plain = darts_transformer(dim=16, layers=1, heads=2, operators=few)
     whole = plan(plain, SETTINGS, batch_tokens=96, longest=16, memory_limit=2**30)

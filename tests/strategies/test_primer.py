@@ -169,6 +169,7 @@ def test_the_population_begins_as_copies_of_the_start(task: TinyTask) -> None:
     assert search.best() == START
 
 
+@pytest.mark.slow
 def test_a_search_and_what_it_records(task: TinyTask) -> None:
     search = begin(task)
     events = to_the_end(search)
@@ -221,6 +222,7 @@ def test_no_member_passes_a_hurdle_with_a_loss_worse_than_the_bar(task: TinyTask
     assert stopped > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [SETTINGS, SETTINGS.but(staleness=2), SETTINGS.but(cache=True)])
 def test_stopped_and_resumed_is_uninterrupted(task: TinyTask, settings: Primer) -> None:
     whole = begin(task, settings)
@@ -249,6 +251,7 @@ def test_children_of_a_round_have_parents_from_before_it(task: TinyTask, monkeyp
     assert max(distances) <= 3 + 4
 
 
+@pytest.mark.slow
 def test_the_best_of_the_tournament_is_the_parent_and_the_invalid_never_is(
     task: TinyTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +280,7 @@ def test_the_best_of_the_tournament_is_the_parent_and_the_invalid_never_is(
     assert len(set(parents)) > 6
 
 
+@pytest.mark.slow
 def test_selection_beats_none_on_a_landscape(task: TinyTask, monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(program: Program) -> float:
         return float(sum(len(part.instructions) for part in program.subprograms))

@@ -53,6 +53,7 @@ def on_landscape(
     return STRATEGY.but(**changes).begin(space, Objective(), hill, landscape, seed), landscape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["top", "pairs", "all"])
 def test_saved_anywhere_and_loaded_it_goes_on_to_the_bit(topology: str) -> None:
     search = begin(topology=topology)
@@ -81,6 +82,7 @@ def test_the_same_seed_is_the_same_trajectory_and_the_test_split_stays_shut(tiny
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["top", "pairs"])
 def test_it_beats_chance_on_a_toy_landscape(topology: str) -> None:
     better = 0
@@ -191,6 +193,7 @@ def test_adam_does_not_see_whether_gradients_are_summed_or_averaged() -> None:
     assert all(torch.allclose(weight, found[1][name], atol=1e-5) for name, weight in found[0].items())
 
 
+@pytest.mark.slow
 def test_the_scatter_of_the_logits_gradient_falls_as_one_over_the_samples() -> None:
     found = []
     for samples in (1, 5):
@@ -353,6 +356,7 @@ def test_what_is_journalled_of_a_search_of_cells() -> None:
     assert derived.keys() == {"topology", "joint"}
 
 
+@pytest.mark.slow
 def test_the_memory_of_an_update_does_not_grow_with_the_samples() -> None:
     cell = chosen_inputs(((Attention(heads=2), Attention(heads=4)),) * 14)  # alike in memory
     space = Space(CellDecoderOnly(dim=8, blocks=2, cell=cell), "attentions")

@@ -80,6 +80,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single_path, "CHUNK_TOKENS", 2 * STRATEGY.exploration.validation_tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_saved_anywhere_and_loaded_it_goes_on_to_the_bit(tiny_task: TranslationTask) -> None:
     search = begin(tiny_task)
@@ -105,6 +106,7 @@ def test_saved_anywhere_and_loaded_it_goes_on_to_the_bit(tiny_task: TranslationT
         assert fresh.best() == search.best()
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_trajectory_and_the_test_split_stays_shut(tiny_task: TranslationTask) -> None:
     state = torch.get_rng_state()
     one, two, other = begin(tiny_task), begin(Sealed(tiny_task)), begin(tiny_task, seed=2)
@@ -159,6 +161,7 @@ class _Stops(Quiet):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_a_driven_search_is_resumed_from_its_run(tiny_task: TranslationTask, tmp_path: Path) -> None:
     def journal(path: Path) -> list[dict[str, Any]]:
@@ -181,6 +184,7 @@ def _near(member: Any, core: int) -> bool:
     return abs(core_parameters(member) / core - 1) <= 0.03
 
 
+@pytest.mark.slow
 def test_the_last_exploration_alone_is_held_to_the_size_of_another(tiny_task: TranslationTask) -> None:
     core = sorted(core_parameters(SPACE.sample(Random(number))) for number in range(41))[20]
     search = begin(tiny_task, last=Objective().near(core))
@@ -200,6 +204,7 @@ def test_the_last_exploration_alone_is_held_to_the_size_of_another(tiny_task: Tr
     assert search.best() in ranked[2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_a_search_held_to_a_size_goes_on_to_the_bit(tiny_task: TranslationTask) -> None:
     strategy = STRATEGY.but(training=STRATEGY.training.but(updates=24), divergence_members=0)
@@ -230,6 +235,7 @@ def _breed(
     return breed(parents, rate=0.4, space=space, objective=objective, settings=SETTINGS, random=Random(seed), **counts)
 
 
+@pytest.mark.slow
 def test_a_thousand_is_three_hundred_and_four_and_three() -> None:
     space, objective, random = SPACE, Objective(max_core_parameters=9_000), Random(1)
     kept, mutants, crosses = Exploration().counts()
@@ -272,6 +278,7 @@ def test_a_space_too_small_for_the_set_is_refilled_and_ends() -> None:
     assert len({*members[:4], *children}) == 4 + len(children) > 12
 
 
+@pytest.mark.slow
 def test_a_round_leaves_the_set_that_its_settings_say(tiny_task: TranslationTask) -> None:
     training = STRATEGY.training.but(updates=16)
     settings = STRATEGY.but(training=training, divergence_members=0, exploration=Exploration(
@@ -325,6 +332,7 @@ def test_members_survive_packing() -> None:
             assert unpacked(space, json.loads(json.dumps(packed(space, member)))) == member
 
 
+@pytest.mark.slow
 def test_a_limit_below_the_smallest_is_refused_with_its_size() -> None:
     space = shrinknas_small()
     smallest = Objective().smallest(space, SETTINGS)
@@ -350,6 +358,7 @@ def test_a_limit_above_the_largest_is_refused_with_its_size() -> None:
         Objective(min_core_parameters=5_001, max_core_parameters=5_000).check(_few(), SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_lower_limit_holds_and_a_lack_is_an_excess() -> None:
     space, random = shrinknas_small(), Random(4)
     objective = Objective(min_core_parameters=250_000)
@@ -366,6 +375,7 @@ def test_a_lower_limit_holds_and_a_lack_is_an_excess() -> None:
     assert all(core_parameters(child) >= 250_000 for child in children)
 
 
+@pytest.mark.slow
 def test_near_is_a_band_around_a_size_and_keeps_the_other_limits() -> None:
     near = Objective(max_core_parameters=999, max_flops=7, max_total_parameters=8).near(10_050)
     assert near == Objective(
@@ -454,6 +464,7 @@ def _within(count: int, draws: int, share: float) -> bool:
     return abs(count - draws * share) < 5 * (draws * share * (1 - share)) ** 0.5 + 1e-9
 
 
+@pytest.mark.slow
 def test_dilution_of_uniform_sampling() -> None:
     space, random, draws = shrinknas(), Random(3), 1200
     members = [space.sample(random) for _ in range(draws)]
@@ -477,6 +488,7 @@ def _landscape(space: Space, seed: int) -> Any:
     return score
 
 
+@pytest.mark.slow
 def test_exploration_beats_random_sampling_on_a_toy_landscape() -> None:
     differences = []
     for seed in range(8):

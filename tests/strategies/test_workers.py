@@ -78,6 +78,7 @@ def workers() -> Iterator[Any]:
         assert gone(pids)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(workers: Any) -> None:
     pool = workers(2)
     programs = {1: START, 2: OTHER, 3: START, 4: OTHER}
@@ -97,6 +98,7 @@ def test_a_killed_worker_loses_nothing(workers: Any) -> None:
     assert gone(before[:1])
 
 
+@pytest.mark.slow
 def test_who_kills_a_worker_once_is_evaluated_again(workers: Any, tmp_path: Path) -> None:
     pool = workers(1, TinyLanguage(deadly_depth=3, deaths=str(tmp_path)))
     before = pool.pids()
@@ -108,6 +110,7 @@ def test_who_kills_a_worker_once_is_evaluated_again(workers: Any, tmp_path: Path
     assert pool.pids() != before
 
 
+@pytest.mark.slow
 def test_who_kills_a_worker_twice_is_invalid_and_alone_in_it(workers: Any) -> None:
     pool = workers(1, TinyLanguage(deadly_depth=3))
     for number, program in ((1, DEADLY), (2, START)):
@@ -118,6 +121,7 @@ def test_who_kills_a_worker_twice_is_invalid_and_alone_in_it(workers: Any) -> No
     assert timeless(pool.take(2)) == expected(2, START)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_open_the_task_is_heard_of(workers: Any) -> None:
     pool = workers(1, TinyLanguage(length=100_000))
     pool.submit(Job(1, START, (None,)))

@@ -136,6 +136,7 @@ def gumbel(space: Space, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Te
     return logits, noise, chosen
 
 
+@pytest.mark.slow
 def test_what_is_lent_is_what_is_inherited(supernet: CellSupernet) -> None:
     batch = inputs(supernet.space)
     for member in members(supernet.space, 8):
@@ -283,6 +284,7 @@ def everything(space: Space, weights: dict[str, Tensor]) -> dict[str, Chosen]:
     return {c.name: Chosen(tuple(range(len(c.options))), weights.get(c.name)) for c in space.choices}
 
 
+@pytest.mark.slow
 def test_all_options_run_weighted_and_zero_is_not_computed(supernet: CellSupernet) -> None:
     space, batch = supernet.space, inputs(supernet.space)
     for member in members(space, 3, seed=5):

@@ -142,6 +142,7 @@ def shares(draw: object, size: int, draws: int) -> Tensor:
     return found
 
 
+@pytest.mark.slow
 def test_draws_are_as_frequent_as_they_should_be() -> None:
     draws = 6_000
     within = 4 * math.sqrt(0.25 / draws)
@@ -156,6 +157,7 @@ def test_draws_are_as_frequent_as_they_should_be() -> None:
     torch.testing.assert_close(found, pair_inclusion(logits, 3), rtol=0, atol=within)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperature", "softs", "slopes"),
     [(10.0, (0.234, 0.209), (0.018, 0.017)), (1.0, (0.558, 0.209), (0.21, 0.16)), (0.1, (0.945, 0.050), (0.38, 0.36))],
@@ -177,6 +179,7 @@ def test_soft_weights_are_as_measured(temperature: float, softs: tuple[float, ..
     assert sum(by_draw) / 1500 == pytest.approx(float(best.mean()), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "apart", "together"), [(1, 0.082, 0.143), (4, 0.285, 0.460), (7, 0.438, 0.660)])
 def test_coverage_is_that_of_the_formula(samples: int, apart: float, together: float) -> None:
     """How often an (edge, operator) of S0 runs in one of K samples, averaged over 14 edges and 7 operators."""

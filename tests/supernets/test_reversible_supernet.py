@@ -92,6 +92,7 @@ def ways(supernet: ReversibleSupernet, selection: Any) -> list[dict[str, Tensor]
     return found
 
 
+@pytest.mark.slow
 def test_a_mixed_selection_has_the_same_gradients_whichever_way(supernet: ReversibleSupernet) -> None:
     code = supernet.space.encode(supernet.space.sample(Random(1)))
 
@@ -236,6 +237,7 @@ def test_exact_reaches_the_layers(made: str, exact: bool | None, monkeypatch: py
     assert seen == [exact is not False] * 2
 
 
+@pytest.mark.slow
 def test_a_deep_network_of_identities_has_the_gradients_of_a_stored_one() -> None:
     deep = dartsformer(dim=24, embedding_dim=8, splits=2, searched=2, depth=24, heads=2)
     half = {c.name: c.options.index("identity" if ".layers.0." in c.name else "feed_forward") for c in deep.choices}

@@ -55,6 +55,7 @@ def events(folder: Path) -> list[dict]:
     return [{k: v for k, v in json.loads(line).items() if k not in ("time", "seconds")} for line in lines]
 
 
+@pytest.mark.slow
 def test_every_arm_has_its_row_and_its_size(finished: Path) -> None:
     rows = {row["name"]: row for row in json.loads((finished / "result.json").read_text(encoding="utf-8"))["rows"]}
     assert list(rows) == [
@@ -89,6 +90,7 @@ def test_transformers_loads_the_reversible_model_and_agrees(finished: Path) -> N
     assert torch.equal(*found)
 
 
+@pytest.mark.slow
 def test_evaluate_and_profile_take_the_run(finished: Path) -> None:
     quality = json.loads(run("evaluate", str(finished), "--json").stdout)
     found = json.loads((finished / "result.json").read_text(encoding="utf-8"))["rows"][0]["scorecard"]
@@ -114,6 +116,7 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(finished: Path, tmp_pat
     assert events(finished) == events(folder)
 
 
+@pytest.mark.slow
 def test_a_memory_limit_is_planned_kept_and_said(tmp_path: Path) -> None:
     words = [*TINY, "strategy.restarts=1", "controls=[]", "objective.memory=25MiB"]
     run("search", "dartsformer-small", *words, "--run", str(tmp_path / "run"))
@@ -123,6 +126,7 @@ def test_a_memory_limit_is_planned_kept_and_said(tmp_path: Path) -> None:
     assert "25.0 MiB" in planned["text"]
 
 
+@pytest.mark.slow
 def test_plain_darts_is_a_search_of_its_own(tmp_path: Path) -> None:
     words = [*TINY, "strategy.restarts=1", "controls=[transformer]", "space=darts-transformer-small"]
     run("search", "dartsformer-small", *words, "--run", str(tmp_path / "run"))
@@ -130,6 +134,7 @@ def test_plain_darts_is_a_search_of_its_own(tmp_path: Path) -> None:
     assert [row["label"] for row in rows] == ["DARTS", "Transformer"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -76,6 +76,7 @@ def finished(request: pytest.FixtureRequest, material: Path, tmp_path_factory: p
     return folder
 
 
+@pytest.mark.slow
 def test_the_run_tells_what_it_measured(finished: Path, material: Path) -> None:
     result = json.loads((finished / "result.json").read_text(encoding="utf-8"))
     (row,) = result["rows"]
@@ -133,6 +134,7 @@ def test_evaluate_repeats_the_scorecard(
     assert sorted((finished / "vocabularies").iterdir()) == kept
 
 
+@pytest.mark.slow
 def test_export_and_report(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_run_knows_its_text_again(
     assert f"data at {corpus} changed since this run began" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_and_another_does_not(finished: Path, material: Path, tmp_path: Path) -> None:
     family = json.loads((finished / "recipe.json").read_text(encoding="utf-8"))["architecture"]["family"]
     file = {"decoder_only": "plain", "reversible_decoder_only": "reversible"}.get(family, family) + ".json"

@@ -117,6 +117,7 @@ def timeless(data: Any) -> Any:
     return [timeless(value) for value in data] if isinstance(data, list) else data
 
 
+@pytest.mark.slow
 def test_every_arm_is_measured_on_the_same_validation_text(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_every_arm_is_measured_on_the_same_validation_text(
     assert all(text == search[0] != texts[0] for text in search)
 
 
+@pytest.mark.slow
 def test_every_arm_has_its_row_and_keeps_to_its_budget(finished: Path) -> None:
     rows = {row["name"]: row for row in result_of(finished)["rows"]}
     assert list(rows) == ["found", *CONTROLS]
@@ -234,6 +236,7 @@ def test_transformers_loads_the_model_and_agrees(finished: Path) -> None:
     assert read_program_file(finished / "architectures" / "best.txt") == found
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_and_resumed_is_uninterrupted(finished: Path, corpus: Path, tmp_path: Path) -> None:
     places: list[tuple[str, Any]] = [
         *(("search", 1), ("search", 4), ("search_confirmation", 1), ("lineage", 2), ("changes", 1), ("found", 1)),
@@ -292,6 +295,7 @@ def test_two_workers_give_the_same_result(finished: Path, corpus: Path, tmp_path
     assert whole == short
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_program(finished: Path, corpus: Path, tmp_path: Path) -> None:
     walks = []
     for seed in (1, 2):

@@ -47,6 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_run_remembers_everything(finished: Path) -> None:
     for name in ("recipe.json", "environment.json", "journal.jsonl", "result.json", "report.html"):
         assert (finished / name).stat().st_size > 0
@@ -156,6 +157,7 @@ def events(folder: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
