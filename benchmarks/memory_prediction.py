@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
-
 from benchmarks.figure import Figure, Options
-from benchmarks.reversible import SENTENCES, SETTINGS, TIME, Network, allocated_peak, space
-from nasformer.models.transformer import PAD
+from benchmarks.reversible import SENTENCES, SETTINGS, TIME, Network, OneBatch, allocated_peak, space
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.memory import BatchShape, MemoryModel, Way
 from nasformer.strategies.objective import Objective
 from nasformer.supernets.named import supernet_of
 from nasformer.tasks.batching import Batch
-from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.training.trainer import Training
 
 STORED, TOGETHER = Way(), Way(backward="rebuilt")
@@ -30,30 +26,6 @@ CASES: tuple[tuple[int, int, Way], ...] = (
     (240, 4, ONE.but(micro_batches=4)),
 )
 """Dim, layers, way."""
-
-
-class OneBatch:
-    """A task that is one batch again and again, and its stream."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def stream(self, *_: object) -> OneBatch:
-        """Itself."""
-        return self
-
-    def next(self) -> Batch:
-        """The batch."""
-        return self.batch
-
-    def state_dict(self) -> dict[str, int]:
-        """It has one place."""
-        return {}
-
-    def loss(self, model: Any, batch: Batch) -> Tensor:
-        """Nats per token, smoothed."""
-        logits = model(batch.source, batch.target_input).flatten(0, 1)
-        return cross_entropy(logits, batch.target_output.flatten(), smoothing=0.1, ignore=PAD) / batch.tokens
 
 
 def search_peak(dim: int, depth: int, way: Way) -> int:
@@ -76,7 +48,7 @@ def memory_prediction(options: Options) -> Iterator[Figure]:
     for dim, depth, way in CASES:
         measured = search_peak(dim, depth, way)
         shape = BatchShape(sentences=SENTENCES, source=TIME, target=TIME)
-        predicted = MemoryModel(space(depth, dim), SETTINGS).peak_bytes(way, shape)
+        predicted = MemoryModel(space(depth, dim), SETTINGS, exact=Darts().exact).peak_bytes(way, shape)
         off = abs(predicted / measured - 1)
         how = (
             f"|predicted ({predicted / 2**20:.1f} MiB) / measured ({measured / 2**20:.1f} MiB) − 1|: a step of a "

@@ -21,6 +21,7 @@ from nasformer.spaces.space import Space
 from nasformer.supernets.reversible import ReversibleSupernet
 from nasformer.supernets.selection import single, softmax
 from nasformer.supernets.transformer import TransformerSupernet
+from nasformer.tasks.batching import Batch
 from nasformer.tasks.cross_entropy import cross_entropy
 
 VOCABULARY, DIM, HEADS, EMBEDDING = 4_000, 240, 8, 64
@@ -109,6 +110,30 @@ class Network:
         """Feed-forward in the first node, attention in the second: what most found networks have."""
         wanted = "attention" if choice.name.endswith("1") else "feed_forward"
         return choice.options.index(wanted) if wanted in choice.options else 0
+
+
+class OneBatch:
+    """A task that is one batch again and again, and its stream."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def stream(self, *_: object) -> OneBatch:
+        """Itself."""
+        return self
+
+    def next(self) -> Batch:
+        """The batch."""
+        return self.batch
+
+    def state_dict(self) -> dict[str, int]:
+        """It has one place."""
+        return {}
+
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        """Nats per token, smoothed."""
+        logits = model(batch.source, batch.target_input).flatten(0, 1)
+        return cross_entropy(logits, batch.target_output.flatten(), smoothing=0.1, ignore=PAD) / batch.tokens
 
 
 class Checkpointed(nn.Module):

@@ -14,7 +14,7 @@ from synthetic_run import row
 
 from nasformer.measures.statistics import Interval
 from nasformer.report.blueprint import draw_architecture
-from nasformer.report.changes import Line, side_by_side
+from nasformer.report.changes import Line, changed_lines, side_by_side
 from nasformer.report.compare import compare
 from nasformer.report.diagram import read_diagram
 from nasformer.report.evolution import read_evolution
@@ -208,6 +208,14 @@ def test_programs_stand_side_by_side_by_name() -> None:
     assert kinds == ["same", "changed", "removed", "added"]
     text = program_text(transformer())
     assert {line.kind for line in side_by_side(text, text)} == {"same"}
+
+
+def test_only_the_subprograms_that_differ_are_told() -> None:
+    start = "depth 1\n\nA:\n  s2 = B(s0)\n  s3 = B(s2)\n\nB:\n  s2 = RELU(s0)\n"
+    found = "depth 1\n\nA:\n  s2 = B(s0)\n  s3 = C(s2)\n\nB:\n  s2 = RELU(s0)\n\nC:\n  s2 = SIN(s0)\n"
+    told = ["  A:", "    s2 = B(s0)", "−   s3 = B(s2)", "+   s3 = C(s2)", "", "+ C:", "+   s2 = SIN(s0)", ""]
+    assert list(changed_lines(start, found)) == told
+    assert list(changed_lines(start, start)) == []
 
 
 def test_curves_and_factors_are_told() -> None:

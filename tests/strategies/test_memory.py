@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from benchmarks.reversible import OneBatch
 
 from nasformer.errors import RequestError
 from nasformer.measures.cost import saved_bytes
@@ -26,7 +27,6 @@ from nasformer.strategies.objective import Objective
 from nasformer.supernets.reversible import ReversibleSupernet
 from nasformer.supernets.selection import softmax
 from nasformer.tasks.batching import Batch
-from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.training.trainer import Training
 
 SETTINGS = ModelSettings(
@@ -48,7 +48,7 @@ def space(depth: int) -> Space:
 
 @functools.cache
 def model(depth: int) -> MemoryModel:
-    return MemoryModel(space(depth), SETTINGS)
+    return MemoryModel(space(depth), SETTINGS, exact=False)
 
 
 @functools.cache
@@ -56,27 +56,12 @@ def peak(depth: int, way: Way) -> int:
     return model(depth).peak_bytes(way, SHAPE)
 
 
-class OneBatch:
-    """A task that is one batch again and again, and its stream."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(1)
-        tokens = torch.randint(4, 50, (SHAPE.sentences, SHAPE.target), generator=generator)
-        tokens[0, 8:] = 0
-        self.batch = Batch(tokens, tokens, tokens, tuple(range(SHAPE.sentences)))
-
-    def stream(self, *_: object) -> OneBatch:
-        return self
-
-    def next(self) -> Batch:
-        return self.batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {}
-
-    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
-        logits = model(batch.source, batch.target_input).flatten(0, 1)
-        return cross_entropy(logits, batch.target_output.flatten(), smoothing=0.1, ignore=0) / batch.tokens
+def batch() -> Batch:
+    """Random tokens, some padded."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(4, 50, (SHAPE.sentences, SHAPE.target), generator=generator)
+    tokens[0, 8:] = 0
+    return Batch(tokens, tokens, tokens, tuple(range(SHAPE.sentences)))
 
 
 class Measured:
@@ -87,7 +72,7 @@ class Measured:
             training=Training(updates=3, batch_tokens=96, record_every=1), exact=exact, **way.model_dump()
         )
         self.supernet = ReversibleSupernet(space(depth), SETTINGS, seed=1, **self.strategy.ways)
-        self.task = OneBatch()
+        self.task = OneBatch(batch())
         self.logits = {c.name: torch.zeros(len(c.options), requires_grad=True) for c in self.supernet.space.choices}
 
     def loss(self) -> torch.Tensor:
@@ -161,7 +146,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(limit: int, tell: Callable[[Way], None] = lambda way: None) -> MemoryPlan:
-    return plan(space(1), SETTINGS, batch_tokens=11 * 16 + 3, longest=16, memory_limit=limit, tell=tell)
+    return plan(space(1), SETTINGS, batch_tokens=11 * 16 + 3, longest=16, memory_limit=limit, exact=False, tell=tell)
 
 
 @pytest.mark.slow
@@ -196,7 +181,7 @@ def test_what_is_out_of_reach_is_refused_after_one_try(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_equal_updates_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = MemoryModel(space(1), SETTINGS)
+    found = MemoryModel(space(1), SETTINGS, exact=False)
     first = [found.peak_bytes(ONE.but(micro_batches=number), SHAPE) for number in (4, 5)]  # of 2 sentences each
     monkeypatch.setattr(memory._Sample, "peaks", Mock(side_effect=AssertionError))
     assert first == [found.peak_bytes(ONE.but(micro_batches=number), SHAPE) for number in (5, 4)]
@@ -212,7 +197,8 @@ def test_nothing_fits() -> None:
 @pytest.mark.slow
 def test_a_plain_transformer_is_stored_in_micro_batches() -> None:
     plain = darts_transformer(dim=16, layers=1, heads=2, operators=few)
-    whole = plan(plain, SETTINGS, batch_tokens=96, longest=16, memory_limit=2**30)
+    whole = plan(plain, SETTINGS, batch_tokens=96, longest=16, memory_limit=2**30, exact=False)
     assert (whole.backward, whole.micro_batches) == ("stored", 1)
-    parts = plan(plain, SETTINGS, batch_tokens=96, longest=16, memory_limit=round(0.7 * whole.predicted_bytes))
+    limit = round(0.7 * whole.predicted_bytes)
+    parts = plan(plain, SETTINGS, batch_tokens=96, longest=16, memory_limit=limit, exact=False)
     assert (parts.backward, parts.micro_batches > 1) == ("stored", True)

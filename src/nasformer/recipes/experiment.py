@@ -26,7 +26,7 @@ from nasformer.spaces.named import Operator, sized
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
-from nasformer.spaces.transformer import Decoder, DecoderOnly, EncoderDecoder
+from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder
 from nasformer.strategies.objective import Objective
 from nasformer.tasks.scorecard import Scorecard
 from nasformer.tasks.task import Task, TaskSettings
@@ -374,15 +374,16 @@ def sized_decoder(operator: Operator, ratio: float, core: int, depth: int, norm:
     """The language model of one operator, of `depth` layers and the core size `core` (see `sized`)."""
 
     def size(architecture: EncoderDecoder) -> int:
-        return core_parameters(_decoder_only(architecture, norm))
+        return core_parameters(decoder_alone(architecture, norm))
 
-    return _decoder_only(sized(operator, ratio, core, size, encoder_layers=1, decoder_layers=depth), norm)
+    return decoder_alone(sized(operator, ratio, core, size, encoder_layers=1, decoder_layers=depth), norm)
 
 
-def _decoder_only(architecture: EncoderDecoder, norm: Any) -> DecoderOnly:
-    """The decoder of an architecture by itself, without cross-attention."""
-    layers = tuple(layer.but(cross=None) for layer in architecture.decoder.layers)
-    return DecoderOnly(norm=norm, decoder=Decoder(dim=architecture.decoder.dim, layers=layers))
+def decoder_alone(whole: Any, norm: Any = "pre") -> DecoderOnly:
+    """The language model that the decoder of a plain Transformer, or of a template of it, is without its
+    cross-attention."""
+    layers = tuple(layer.but(cross=None) for layer in whole.decoder.layers)
+    return DecoderOnly(norm=norm, decoder=whole.decoder.but(layers=layers))
 
 
 def _depth(stack: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.models.size import core_parameters
-from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.experiment import Experiment, decoder_alone
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
@@ -17,7 +17,6 @@ from nasformer.spaces.named import darts_transformer, resized
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import (
     CrossAttention,
-    DecoderOnly,
     Encoder,
     EncoderDecoder,
     EncoderLayer,
@@ -150,7 +149,7 @@ class DartsExperiment(Experiment):
         heads = next((option.heads for option in options if option.kind == "attention"), 4)
         dim = max(1, round(stack.dim / 3 / (2 * heads))) * 2 * heads
         space = darts_transformer(dim=dim, layers=stack.depth, heads=heads)
-        return Space(_decoder_alone(space.template), space.name) if alone else space
+        return Space(decoder_alone(space.template), space.name) if alone else space
 
     def _uniform(self, found: Any) -> dict[str, Any]:
         """Single paths drawn uniformly, then evolution on inherited weights among architectures of the found one's
@@ -171,13 +170,6 @@ class DartsExperiment(Experiment):
         return self.from_scratch(search.best(), "uniform_sampling", searched=self._searched(), **cost)
 
 
-def _decoder_alone(template: Any) -> DecoderOnly:
-    """The language model (pre-norm) that the decoder of a plain Transformer, or of a template of it, is without its
-    cross-attention."""
-    layers = tuple(layer.but(cross=None) for layer in template.decoder.layers)
-    return DecoderOnly(decoder=template.decoder.but(layers=layers))
-
-
 def _resized(architecture: Any, core: int) -> Any:
     """A plain Transformer at the width that gives it the core size `core` (see `resized`)."""
     if hasattr(architecture, "encoder"):
@@ -189,4 +181,4 @@ def _resized(architecture: Any, core: int) -> Any:
         encoder=Encoder(dim=stack.dim, layers=encoder),
         decoder=stack.but(layers=tuple(layer.but(cross=cross) for layer in stack.layers)),
     )
-    return _decoder_alone(resized(whole, core, lambda found: core_parameters(_decoder_alone(found))))
+    return decoder_alone(resized(whole, core, lambda found: core_parameters(decoder_alone(found))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
@@ -107,14 +107,7 @@ Strategy = Annotated[
 ]
 """How a recipe can search."""
 STRATEGIES: dict[str, type[Value]] = {
-    "shrinknas": ShrinkNas,
-    "darts": Darts,
-    "primer": Primer,
-    "rome": Rome,
-    "gdas": Gdas,
-    "pc_darts": PcDarts,
-    "darts_minus": DartsMinus,
-    "early_stopping": EarlyStopping,
+    kind.model_fields["kind"].default: kind for kind, _ in map(get_args, get_args(get_args(Strategy)[0]))
 }
 """Every strategy, by its kind."""
 TASKS: dict[str, type[Translation] | type[Language] | type[Images]] = {

@@ -22,32 +22,37 @@ class Line:
             return "same"
         return "added" if self.left is None else "removed" if self.right is None else "changed"
 
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """As text: what both have once, what the start has after −, what the found program has after +."""
+        if self.kind == "same":
+            return (f"  {self.left}",)
+        return tuple(f"{mark} {text}" for mark, text in (("−", self.left), ("+", self.right)) if text is not None)
+
 
 def side_by_side(start: str, found: str) -> tuple[Line, ...]:
     """The lines of both programs. A subprogram stands beside the one of its name, with an empty line before it."""
-    ours, theirs = _sections(start), _sections(found)
     lines: list[Line] = []
-    for name in dict.fromkeys([*ours, *theirs]):
+    for part in _parts(start, found):
         lines += [Line("", "")] if lines else []
-        lines += _compared(ours.get(name, ()), theirs.get(name, ()))
+        lines += part
     return tuple(lines)
 
 
 def changed_lines(start: str, found: str) -> Iterator[str]:
-    """What a reader needs of two programs: the subprograms that differ, a line of the start alone after −, of the found
-    program alone after +."""
-    part: list[Line] = []
-    for line in (*side_by_side(start, found), Line("", "")):
-        part.append(line)
-        if line == Line("", ""):
-            if any(one.kind != "same" for one in part):
-                for one in part:
-                    shown = [f"  {one.left}"] if one.kind == "same" else []
-                    if one.kind != "same":
-                        shown += [] if one.left is None else [f"− {one.left}"]
-                        shown += [] if one.right is None else [f"+ {one.right}"]
-                    yield from (text.rstrip() for text in shown)
-            part = []
+    """What a reader needs of two programs: the subprograms that differ, each with an empty line after it."""
+    for part in _parts(start, found):
+        if any(line.kind != "same" for line in part):
+            for line in part:
+                yield from line.marked
+            yield ""
+
+
+def _parts(start: str, found: str) -> Iterator[list[Line]]:
+    """The lines of each subprogram that either has."""
+    ours, theirs = _sections(start), _sections(found)
+    for name in dict.fromkeys([*ours, *theirs]):
+        yield list(_compared(ours.get(name, ()), theirs.get(name, ())))
 
 
 def _sections(text: str) -> dict[str, list[str]]:

@@ -150,7 +150,7 @@ def trained(
 def _attempted(
     program: Program, task: Task, trial: Trial, bars: Sequence[float | None], seed: int, number: int
 ) -> tuple[Evaluation, nn.Module | None]:
-    with _one_thread():
+    with one_thread():
         attempt = _Attempt(program, task, trial, seed, number)
         try:
             return attempt.run(bars), attempt.model
@@ -263,7 +263,7 @@ def _blamed(cause: Cause) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One torch thread inside: sums are then taken in the same order everywhere."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -285,7 +285,7 @@ def calibrated(
 ) -> tuple[StepCost, list[float]]:
     """Prices fitted to real training steps of these programs on this machine, on one torch thread; and for each program
     by how much the prediction is off, as a part of the time measured."""
-    with _one_thread():
+    with one_thread():
         settings, (batch, length) = task.model_settings(NO_DROPOUT), _shape(task, training)
         steps = []
         for program in programs:

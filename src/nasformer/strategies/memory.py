@@ -83,7 +83,7 @@ class MemoryModel:
         exact: whether reversible networks rebuild their streams to the bit (`nasformer.operators.reversible`).
     """
 
-    def __init__(self, space: Space, settings: ModelSettings, *, exact: bool = False) -> None:
+    def __init__(self, space: Space, settings: ModelSettings, *, exact: bool) -> None:
         self._imagined = imagined()
         self.reversible = is_reversible(space.template)
         self._peaks: dict[tuple[Way, BatchShape], int] = {}
@@ -125,7 +125,7 @@ def plan(
     longest: int,
     memory_limit: int,
     *,
-    exact: bool = False,
+    exact: bool,
     tell: Callable[[Way], None] = lambda way: None,
 ) -> MemoryPlan:
     """The fastest way of an update on batches of `batch_tokens` that stays within `memory_limit` bytes.

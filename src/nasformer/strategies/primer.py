@@ -36,7 +36,7 @@ from nasformer.spaces.program import Program, digest
 from nasformer.spaces.program_space import ProgramSpace, mutant_of
 from nasformer.spaces.program_text import program_text, read_program
 from nasformer.spaces.value import Count, Value
-from nasformer.strategies.evaluate_program import NO_DROPOUT, Cause, Evaluation, Trial, invalid
+from nasformer.strategies.evaluate_program import NO_DROPOUT, Cause, Evaluation, Trial, invalid, one_thread
 from nasformer.strategies.hurdles import Bars, hurdle_times
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.strategy import Progress
@@ -330,15 +330,14 @@ class PrimerSearch:
         """
         if not self.settings.cache:
             return None
-        vocabulary, threads = self.model_settings.target_vocabulary, torch.get_num_threads()
+        vocabulary = self.model_settings.target_vocabulary
         generator = torch.Generator().manual_seed(derive(self.seed, "function"))
         tokens = torch.randint(1, vocabulary, (2, 16), generator=generator)
         across = torch.randn(vocabulary, PROJECTIONS, generator=generator, dtype=torch.float64)
         along = torch.randn(tokens.numel(), PROJECTIONS, generator=generator, dtype=torch.float64)
-        torch.set_num_threads(1)
         try:
             model = build(program, self.model_settings, seed=derive(self.seed, "function weights")).eval().double()
-            with torch.no_grad():  # a bias starts at 0 and computes something all the same
+            with one_thread(), torch.no_grad():  # a bias starts at 0 and computes something all the same
                 for weight in model.parameters():
                     weight.add_(torch.randn(weight.shape, generator=generator, dtype=weight.dtype), alpha=0.1)
                 logits = model(tokens).flatten(0, 1)
@@ -346,8 +345,6 @@ class PrimerSearch:
                 told = torch.cat([norm.log()[None], (logits @ across * along).sum(0) / norm])
         except (RequestError, RuntimeError):
             return None
-        finally:
-            torch.set_num_threads(threads)
         if not torch.isfinite(told).all():
             return None
         return hashlib.sha256(str((told * 1e5).round().long().tolist()).encode()).hexdigest()
