@@ -31,7 +31,7 @@ from nasformer.strategies.rome import Rome
 from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.schedule import InverseSquareRoot
+from nasformer.training.schedule import Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training
 
 
@@ -139,6 +139,7 @@ def test_changes_add_up_and_none_is_the_same() -> None:
         ("task.kind=langage", r"unknown task 'langage'; did you mean 'language'"),
         ("task.length=8", r"no 'task\.length'"),
         ("strategy.kind=gdaz", r"unknown strategy 'gdaz'; did you mean 'gdas'"),
+        ("fine_tune.schedule.kind=cosin", r"unknown schedule 'cosin'; did you mean 'cosine'"),
         ("strategy={kind: gdaz}", r"strategy: unknown kind 'gdaz'; did you mean 'gdas'"),
     ],
 )
@@ -208,6 +209,16 @@ def test_another_strategy_keeps_what_both_know_and_the_recipe_sets() -> None:
     assert override(rome, ["strategy.kind=darts"]).strategy == Darts()  # which has another `zero`
     assert override(rome, ["strategy.kind=pc_darts"]).strategy == PcDarts()  # with logits and a rest of its own
     assert override(rome, ["strategy.kind=rome"]) == rome
+
+
+def test_a_schedule_of_another_kind_keeps_what_both_know_and_the_recipe_sets() -> None:
+    kinds = [f"{place}.schedule.kind=cosine" for place in ("fine_tune", "strategy.training")]
+    changed = override(demo(), ["fine_tune.schedule.end=1e-5", "strategy.training.schedule.end=1e-5", *kinds])
+    peak = demo().fine_tune.schedule.peak
+    assert changed.fine_tune.schedule == changed.strategy.training.schedule == Cosine(peak=peak, end=1e-5)
+    with pytest.raises(RequestError, match=r"no 'fine_tune\.schedule\.warmup'"):
+        override(demo(), [*kinds, "fine_tune.schedule.warmup=5"])
+    assert override(demo(), ["fine_tune.schedule.kind=inverse_square_root"]) == demo()
 
 
 def test_what_is_written_out_has_its_defaults() -> None:

@@ -33,6 +33,7 @@ from nasformer.tasks.corpora import absolute
 from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
+from nasformer.training.schedule import SCHEDULES
 from nasformer.training.trainer import Training
 
 Control = Literal[
@@ -110,6 +111,8 @@ STRATEGIES: dict[str, type[Value]] = {
     kind.model_fields["kind"].default: kind for kind, _ in map(get_args, get_args(get_args(Strategy)[0]))
 }
 """Every strategy, by its kind."""
+KINDS: dict[str, dict[str, type[Value]]] = {"strategy": STRATEGIES, "schedule": SCHEDULES}
+"""What comes in several kinds, wherever it stands in a recipe; tasks do too."""
 TASKS: dict[str, type[Translation] | type[Language] | type[Images]] = {
     "translation": Translation,
     "language": Language,
@@ -231,22 +234,20 @@ def override(recipe: R, changes: Sequence[str]) -> R:
     """The recipe with `key.path=value` changes; values are read as YAML. The task's path is made
     absolute, and a space that is a file is read, so that the run depends on neither place.
 
-    `task.kind` and `strategy.kind` come first, wherever they stand: another kind is another task, on the same path and
-    with the settings that it has by itself, or another strategy with its own settings, but for those that the recipe
-    sets and it has too. Where a value is written out (`strategy={kind: gdas}`), later changes find its defaults in it.
+    `task.kind`, `strategy.kind` and then the kinds of schedules come first, wherever they stand: another kind is
+    another task, on the same path and with the settings that it has by itself, or another strategy or schedule with
+    its own settings, but for those that the recipe sets and it has too. Where a value is written out
+    (`strategy={kind: gdas}`), later changes find its defaults in it.
     Raises `RequestError` for a path that does not exist (naming the nearest), a value out of range, or one that does
     nothing.
     """
     data = recipe.data()
-    for change in sorted(changes, key=lambda change: not change.startswith(("task.kind=", "strategy.kind="))):
+    for change in sorted(changes, key=_kinds_first):
         path, equals, text = change.partition("=")
         if not equals:
             raise RequestError(f"expected key.path=value, got {change!r}")
         if path == "task.kind":
             data["task"] = _task_of(text, data["task"])
-            continue
-        if path == "strategy.kind" and "strategy" in data:
-            data["strategy"] = _strategy_of(text, data["strategy"])
             continue
         *outer, last = path.split(".")
         place = data
@@ -255,6 +256,11 @@ def override(recipe: R, changes: Sequence[str]) -> R:
                 raise RequestError(f"the recipe has no {path!r}; {_nearest_path(path, data, depth)}")
             if depth < len(outer):
                 place = place[part]
+        if last == "kind" and outer and outer[-1] in KINDS:
+            other = _of_kind(outer[-1], text, place)
+            place.clear()
+            place.update(other)
+            continue
         try:
             value = yaml.safe_load(text)
             place[last] = text if isinstance(value, bool) and text not in ("true", "false") else value
@@ -284,16 +290,23 @@ def _task_of(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     return task if kind == task["kind"] else TASKS[kind](path=task["path"]).data()
 
 
-def _strategy_of(kind: str, strategy: dict[str, Any]) -> dict[str, Any]:
-    """The strategy of another kind: of what differs from the defaults of its own kind, what the other can take."""
-    if kind not in STRATEGIES:
-        raise RequestError(f"unknown strategy {kind!r}; {nearest(kind, STRATEGIES)}")
-    before, other = STRATEGIES[strategy["kind"]]().data(), STRATEGIES[kind]
-    if kind == strategy["kind"]:
-        return strategy
-    kept = {name: value for name, value in strategy.items() if value != before[name] and _takes(other, name, value)}
-    data: dict[str, Any] = other.read(kept).data()
-    return data
+def _of_kind(name: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The strategy or schedule of another kind: of what differs from the defaults of its own kind, what the other can
+    take."""
+    kinds = KINDS[name]
+    if kind not in kinds:
+        raise RequestError(f"unknown {name} {kind!r}; {nearest(kind, kinds)}")
+    if kind == data["kind"]:
+        return dict(data)
+    before, other = kinds[data["kind"]]().data(), kinds[kind]
+    kept = {key: value for key, value in data.items() if value != before[key] and _takes(other, key, value)}
+    return other.read(kept).data()
+
+
+def _kinds_first(change: str) -> int:
+    """Where a change stands in the order in which changes are made."""
+    path = change.partition("=")[0]
+    return 0 if path in ("task.kind", "strategy.kind") else 1 if path.endswith("schedule.kind") else 2
 
 
 def _takes(kind: type[Value], name: str, value: Any) -> bool:

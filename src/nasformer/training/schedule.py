@@ -53,3 +53,6 @@ Schedule = Annotated[
     Annotated[InverseSquareRoot, Tag("inverse_square_root")] | Annotated[Cosine, Tag("cosine")], Discriminator(_kind)
 ]
 """How the learning rate goes."""
+
+SCHEDULES: dict[str, type[Value]] = {"inverse_square_root": InverseSquareRoot, "cosine": Cosine}
+"""By kind."""
