@@ -15,6 +15,7 @@ from synthetic_search import DECODER, reversible, search_events, selections, wri
 
 from nasformer.commands.console import ConsoleDisplay, most_probable
 from nasformer.report.blueprint import draw_architecture
+from nasformer.report.compare import agreement, compare
 from nasformer.report.diagram import read_diagram
 from nasformer.report.differentiable import first_start, read_differentiable
 from nasformer.report.draw import trains_supernet
@@ -247,3 +248,29 @@ def test_the_console_tells_the_end_and_the_rewinds() -> None:
     same = {"architecture": "A [b]", "core_parameters": 5}
     derived = {"event": "derived", "stage": "search", "with_zero": same, "without_zero": same}
     assert shown([derived]) == ["search: derived without Zero and with Zero: A [b], 5 core parameters"]
+
+
+def ranked(**tables: dict[str, float]) -> Differentiable:
+    """A search that ended with these probabilities, by choice."""
+    events = [{"event": "selection", "stage": "search", "update": 1, "entropy": 0.5, "probabilities": tables}]
+    return searched(events, restarts=1)
+
+
+def test_searches_agree_where_they_rank_options_alike() -> None:
+    near = ranked(a={"x": 0.34, "y": 0.335, "z": 0.325}, b={"x": 0.2, "y": 0.3, "z": 0.5})
+    sharp = ranked(a={"x": 0.9, "y": 0.09, "z": 0.01}, b={"x": 0.5, "y": 0.3, "z": 0.2}, c={"x": 0.1, "y": 0.9})
+    third = ranked(a={"x": 0.5, "y": 0.2, "z": 0.3})
+    assert "0.00 in the mean, −1.00 to 1.00;" in str(agreement([near, sharp]))  # a: 1, b: −1
+    assert "0.25 in the mean, −1.00 to 1.00;" in str(agreement([near, sharp, third]))  # 1, −1, 0.5, 0.5
+
+
+def test_agreement_needs_two_searches_that_prefer_something() -> None:
+    flat = ranked(a={"x": 0.5, "y": 0.25, "z": 0.25})
+    assert agreement([flat]) is None
+    assert agreement([flat, ranked(a={"x": 1 / 3, "y": 1 / 3, "z": 1 / 3})]) is None
+    assert agreement([flat, ranked(b={"x": 0.5, "y": 0.3, "z": 0.2})]) is None
+
+
+def test_seeds_of_a_differentiable_search_tell_whether_they_agree(tmp_path: Path) -> None:
+    folders = [write_search(tmp_path / name) for name in "ab"]
+    assert "1.00 in the mean, 1.00 to 1.00; chance gives 0." in compare(folders)

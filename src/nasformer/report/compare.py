@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import spearmanr
 
 from nasformer.measures.statistics import mean_interval
 from nasformer.report.evolution import law_of
@@ -13,7 +16,7 @@ from nasformer.report.evolved import Evolution
 from nasformer.report.gather import gather
 from nasformer.report.speed import law_text, speedup_text
 from nasformer.report.table import MISSING, amount, decimals, difference_text, markdown
-from nasformer.report.values import FOUND, Gathered, Quality, Row
+from nasformer.report.values import FOUND, Differentiable, Gathered, Probabilities, Quality, Row
 
 
 def compare(folders: Iterable[Path]) -> str:
@@ -53,7 +56,39 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
         f"Δ {first.main.label}, found − model",
     )
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
-    return f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
+    table = f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
+    searches = [run.differentiable for run in runs if run.differentiable is not None]
+    agreed = agreement(searches)
+    return f"{table}\n\n{agreed}" if agreed else table
+
+
+def agreement(searches: Sequence[Differentiable]) -> str | None:
+    """Whether differentiable searches from several seeds ranked the options of each choice alike: Spearman's
+    correlation of the last probabilities between two searches, over choices and pairs; 0 is what chance gives.
+
+    A softmax near uniform may still rank its options the same way in every seed, and a sharp one by chance. None where
+    fewer than two searches share a choice whose options all have different probabilities somewhere.
+    """
+    found = []
+    for one, other in combinations(searches, 2):
+        theirs = {p.choice: _last(p) for p in other.probabilities}
+        for probabilities in one.probabilities:
+            ours, known = _last(probabilities), theirs.get(probabilities.choice, {})
+            both = [option for option in ours if option in known]
+            pairs = [[table[option] for option in both] for table in (ours, known)]
+            if len(both) > 2 and all(len(set(row)) > 1 for row in pairs):
+                found.append(float(spearmanr(*pairs).statistic))
+    if not found:
+        return None
+    mean, low, high = (f"{value:.2f}".replace("-", "−") for value in (_mean(found), min(found), max(found)))
+    return (
+        f"Two searches rank the options of a choice with a correlation (Spearman's) of {mean} in the mean, {low} to "
+        f"{high}; chance gives 0."
+    )
+
+
+def _last(probabilities: Probabilities) -> dict[str, float]:
+    return {option: row[-1] for option, row in zip(probabilities.options, probabilities.shares, strict=True)}
 
 
 def budgets(runs: Sequence[tuple[str, Gathered]]) -> list[str]:
