@@ -248,8 +248,11 @@ def test_a_bad_architecture_is_refused_in_words(data: dict[str, Any], said: str)
         ({"one_of": [2, 2]}, "one_of expects one or more different options"),
         ({"first_of": {"counts": [4], "items": [{}]}}, "first_of expects different counts between 1 and 1"),
         ({"first_of": {"counts": ["x"], "items": [{}]}}, "first_of expects different counts"),
-        ({"some_of": {"count": 3, "options": [{}, {"size": 1}]}}, "some_of expects 3"),
-        ({"some_of": {"count": "1", "options": [{}]}}, "some_of expects 1"),
+        (
+            {"some_of": {"count": 3, "options": [{}, {"size": 1}]}},
+            "expected a count from 1 to its 2 options, got 3",
+        ),
+        ({"some_of": {"count": "1", "options": [{}]}}, "expected a count from 1 to its 1 options, got '1'"),
         ({"some_of": {"count": 1, "options": [{"size": 1}, {"size": 1}]}}, "different options"),
     ],
 )

@@ -63,7 +63,11 @@ def test_rank_correlation_knows_hand_counted_orders() -> None:
 
 def test_two_things_agree_or_not() -> None:
     for other, expected in (([3, 4], 1.0), ([4, 3], -1.0), ([3, 3], math.nan)):
-        assert rank_correlation([1, 2], other).kendall.value == pytest.approx(expected, nan_ok=True)
+        kendall = rank_correlation([1, 2], other).kendall
+        assert kendall.value == pytest.approx(expected, nan_ok=True)
+        assert kendall.low is kendall.high is None  # resampling two or three things says nothing
+    assert rank_correlation([1, 2, 3], [1, 2, 3]).kendall.low is None
+    assert rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]).kendall.low is not None
 
 
 def test_the_kendall_interval_holds_the_value_and_narrows_with_more_things() -> None:

@@ -164,6 +164,8 @@ def test_a_correlation_takes_no_more_members_than_there_are(tmp_path: Path) -> N
     experiment = begin(RECIPE.but(space=CHAIN, correlation=9), tmp_path)
     found = experiment.correlation()
     assert found["members"] == len(found["alone"]) == 4
+    stages = [event["stage"] for event in experiment.run.events("finished")]
+    assert [stage for stage in stages if stage.startswith("correlation")] == [f"correlation_{i}" for i in range(4)]
 
 
 def test_random_architectures_have_the_inputs_that_a_search_derives(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from nasformer.strategies.pc_darts import PcDarts
 from nasformer.strategies.primer import Primer
 from nasformer.strategies.rome import Rome
 from nasformer.strategies.shrinknas import ShrinkNas
+from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
 from nasformer.training.schedule import Cosine, InverseSquareRoot
@@ -197,6 +198,27 @@ def test_every_strategy_becomes_every_other(name: str, kind: str) -> None:
     changed = override(recipe, [f"strategy.kind={kind}"])
     assert changed == recipe.but(strategy=STRATEGIES[kind]())
     assert override(changed, ["strategy.kind=gdas"]) == recipe
+
+
+@pytest.mark.parametrize("kind", ["rome", "gdas", "darts", "darts_minus", "pc_darts", "early_stopping"])
+def test_every_search_of_cells_trains_as_the_recipe_says(kind: str) -> None:
+    for name in ("rome-small", "rome-language", "gdas-paper"):
+        own: Any = RECIPES[name]().strategy
+        changed: Any = override(RECIPES[name](), [f"strategy.kind={kind}"])
+        found = getattr(changed.strategy, "darts", changed.strategy)
+        assert (found.training, found.weight_part) == (own.training, 0.5)
+        assert found.logits.betas == own.logits.betas
+        assert found.logits.rate == own.logits.rate or (name, kind) == ("gdas-paper", "pc_darts")  # at their defaults
+        back: Any = override(changed, [f"strategy.kind={own.kind}"])
+        assert back.strategy.training == own.training
+
+
+def test_sizes_of_training_can_be_set_one_by_one() -> None:
+    assert override(RECIPES["rome-small"](), ["trained.cells=4"]).trained == {"cells": 4}
+    with pytest.raises(RequestError, match=r"trained.*'channels', 'cells', 'dim' or 'blocks', got 'sells'"):
+        override(RECIPES["rome-small"](), ["trained.sells=4"])
+    with pytest.raises(RequestError, match=r"no 'trained\.cells'"):
+        override(TrainRecipe(architecture=ARCHITECTURES["darts-v2"](), task=Images()), ["trained.cells=4"])
 
 
 def test_another_strategy_keeps_what_both_know_and_the_recipe_sets() -> None:

@@ -145,6 +145,17 @@ def test_zero_may_be_kept_where_edges_are_given() -> None:
     assert kinds == {True: {"zero"}, False: {"skip"}}
 
 
+@pytest.mark.parametrize("name", ["darts", "darts_minus", "gdas", "pc_darts", "rome"])
+def test_all_derive_from_the_same_cells(name: str) -> None:
+    strategy = STRATEGIES.get(name, Rome(training=SHORT, logits=FAST, zero="search_only"))
+    for space, kept in ((nasbench201(channels=4, cells=1), True), (t3(dim=8, blocks=1, nodes=2), False)):
+        search, _ = on_landscape(strategy, space)
+        for logits in search.logits.values():
+            logits[:] = torch.linspace(1, 0, len(logits))
+        kinds = {edge.operator.kind for node in search.best().cell.nodes for edge in node.edges}
+        assert ("zero" in kinds) == kept
+
+
 @pytest.mark.parametrize("name", ["darts", "darts_minus", "gdas", "pc_darts"])
 def test_logits_rest_at_first(name: str) -> None:
     strategy = STRATEGIES[name].but(training=TRAINING.but(updates=10), resting=0.3)

@@ -60,7 +60,9 @@ def test_pools_count_as_free_of_parameters_and_the_warning_says_which() -> None:
     found = counts(cell(3, pools=3))
     assert found == Counts(8, 3, 6)
     assert "6 operators without parameters on 8 edges" in str(warning("normal", found))
-    assert "7 skips on 8 edges" in str(warning("cell", counts(cell(7))))
+    assert "the derived cell has 7 skips on 8 edges" in str(warning("cell", counts(cell(7))))
+    assert "the derived encoder.cell has 7 skips" in str(warning("encoder.cell", counts(cell(7))))
+    assert "the derived row of cells has 7 skips" in str(warning("blocks", counts(cell(7))))
 
 
 def test_the_cells_of_the_papers() -> None:

@@ -371,3 +371,9 @@ def test_the_memory_of_an_update_does_not_grow_with_the_samples() -> None:
     # what is more are gradients of more operators, and what the optimiser makes of them
     assert peaks["top", 4] - peaks["top", 1] < 2 * weights
     assert 8 / 14 < peaks["top", 1] / peaks["all", 1] < 1
+
+
+@pytest.mark.parametrize("change", [{"derive": "joint"}, {"zero": "search_only"}], ids=str)
+def test_what_does_nothing_without_logits_of_edges_is_refused(change: Any) -> None:
+    with pytest.raises(RequestError, match="with topology=all edges have no logits of their own"):
+        Rome(topology="all", **change)

@@ -77,6 +77,11 @@ def test_a_training_names_its_optimiser() -> None:
     made = make_optimizer(Training(optimizer="sgd", weight_decay=0.25), weights)
     assert isinstance(made, SliceSgd)
     assert (made.momentum, made.weight_decay, made.nesterov) == (0.9, 0.25, False)
+    ahead = make_optimizer(Training(optimizer="sgd", nesterov=True), weights)
+    assert isinstance(ahead, SliceSgd)
+    assert ahead.nesterov
+    with pytest.raises(RequestError, match="nesterov is a kind of SGD's momentum; set optimizer=sgd too"):
+        Training(nesterov=True)
 
 
 def test_the_state_in_older_checkpoints_is_found() -> None:

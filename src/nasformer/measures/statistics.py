@@ -66,7 +66,8 @@ def bootstrap_interval(
 def rank_correlation(
     a: Sequence[float], b: Sequence[float], *, resamples: int = 1000, seed: int = SEED, level: float = 0.95
 ) -> RankCorrelation:
-    """Whether two scores of the same things agree in rank; the interval resamples the things.
+    """Whether two scores of the same things agree in rank; the interval resamples the things, where they are at least
+    four (fewer have so few orders that resampling them says nothing).
 
     Raises `RequestError` for unequal counts or fewer than two things.
     """
@@ -76,7 +77,8 @@ def rank_correlation(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         spearman = float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-    return RankCorrelation(_bootstrap(pairs, _kendall, resamples, seed, level), spearman, len(pairs))
+    kendall = _bootstrap(pairs, _kendall, resamples if len(pairs) > 3 else 0, seed, level)
+    return RankCorrelation(kendall, spearman, len(pairs))
 
 
 def _kendall(pairs: np.ndarray) -> float:

@@ -334,6 +334,7 @@ class Experiment:
                 stage = self.stage(f"correlation_{number}")
                 train(model, self.task, self.recipe.fine_tune, stage, seed=self.seed("alone", number))
                 self.run.write_json(path, {"loss": self.task.validation_loss(model)})
+                stage.record("finished", seconds=stage.seconds)
             losses.append(self.run.read_json(path)["loss"])
         return losses
 

@@ -187,7 +187,7 @@ class CellExperiment(Experiment):
             "early_stopping": lambda: EarlyStopping(darts=darts.but(backward="stored")),
             "pc_darts": lambda: PcDarts(**shared | {"logits": own.logits.but(rate=2 * own.logits.rate)} | resting),
             "darts_minus": lambda: DartsMinus(**shared),
-            "all_edges": lambda: rome.but(topology="all"),
+            "all_edges": lambda: rome.but(topology="all", derive="topology", zero="refuse"),
             "pairs": lambda: rome.but(topology="pairs"),
             "single_sample": lambda: rome.but(**gathering(1, 1)),
             "gathered_weights": lambda: rome.but(**gathering(weights, 1)),

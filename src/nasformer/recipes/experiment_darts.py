@@ -61,7 +61,7 @@ class DartsExperiment(Experiment):
     def find(self) -> dict[str, Any]:
         """Search from every start, take the best derived architecture, train it."""
         found, seconds = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
-        architecture = found.architectures[self.strategy.zero]
+        architecture = found.architectures[bool(self.strategy.zero)]
         return self.from_scratch(architecture, "found", searched=self._searched(), seconds=seconds)
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class DartsExperiment(Experiment):
             strategy = self._fitting(self.strategy.but(backward="stored"), space, "plain_darts_search")
             free = Objective(memory=self.recipe.objective.memory)  # the size is made equal afterwards
             derived, seconds = self._best_search(strategy, space, free, "plain_darts_search")
-            architecture = _resized(derived.architectures[strategy.zero], core_parameters(found))
+            architecture = _resized(derived.architectures[bool(strategy.zero)], core_parameters(found))
             return self.from_scratch(architecture, name, searched=self._searched(), seconds=seconds)
         if name == "other_zero":
             derived, _ = self._best_search(self.strategy, self.space, self.recipe.objective, "search")

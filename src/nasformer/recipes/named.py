@@ -9,11 +9,12 @@ from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.image_protocol import image_task, image_training
 from nasformer.recipes.recipe import Recipe
 from nasformer.spaces.named import NamedSpace
-from nasformer.strategies.darts import Darts, Logits
+from nasformer.strategies.darts import Darts
+from nasformer.strategies.gdas import Gdas
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.primer import Confirmation, Primer
 from nasformer.strategies.rome import Rome
-from nasformer.strategies.rules import CELL_LOGITS
+from nasformer.strategies.rules import CELL_LOGITS, Logits
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
@@ -101,7 +102,12 @@ def dartsformer_paper() -> Recipe:
         name="dartsformer-paper",
         task=Translation(vocabulary=33_000, shared_vocabulary=True, beams=4, length_penalty=0.6),
         space="dartsformer",
-        strategy=Darts(training=Training(updates=30_000, batch_tokens=5_000, schedule=search)),
+        strategy=Darts(
+            training=Training(updates=30_000, batch_tokens=5_000, schedule=search),
+            logits=Logits(),
+            weight_part=5 / 9,
+            zero=False,
+        ),
         fine_tune=Training(updates=100_000, schedule=InverseSquareRoot(peak=7e-4, warmup=4_000)),
         dropout=Dropout(residual=0.1, attention=0.1, weight=0.1),
         controls=("uniform_sampling", "transformer", "lite_transformer"),
@@ -121,6 +127,7 @@ def _dartsformer(
             training=Training(updates=updates, batch_tokens=batch_tokens, schedule=schedule),
             logits=Logits(rate=3e-3),
             weight_part=0.6,
+            zero=False,
             restarts=restarts,
         ),
         fine_tune=Training(updates=fine_tune, batch_tokens=batch_tokens, schedule=schedule),
@@ -221,6 +228,21 @@ def rome_paper() -> Recipe:
     )
 
 
+def gdas_paper() -> Recipe:
+    """GDAS as its code has it, on CIFAR-10: all 14 edges of S5 at 6 cells and 16 channels, 250 epochs of half the
+    images in batches of 256, SGD with Nesterov's momentum; retrained as `rome-paper` (docs/papers/rome.md §7.1)."""
+    paper = rome_paper()
+    training = image_training(updates=24_500, images=256).but(
+        schedule=Cosine(peak=0.025, end=0.001), weight_decay=5e-4, nesterov=True
+    )
+    return paper.but(
+        name="gdas-paper",
+        space=NamedSpace(name="s5", settings={"channels": 16, "cells": 6}),
+        strategy=Gdas(training=training),
+        controls=("random_architecture", "gdas_v1"),
+    )
+
+
 def _sampled(updates: int, images: int) -> Training:
     """How the weights of an image supernet are trained (docs/papers/rome.md §3)."""
     schedule = Cosine(peak=0.05, end=0.001)
@@ -291,6 +313,7 @@ RECIPES = {
     "dartsformer": dartsformer,
     "dartsformer-paper": dartsformer_paper,
     "dartsformer-small": dartsformer_small,
+    "gdas-paper": gdas_paper,
     "primer": primer,
     "primer-demo": primer_demo,
     "primer-paper": primer_paper,

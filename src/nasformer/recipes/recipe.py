@@ -252,7 +252,7 @@ def override(recipe: R, changes: Sequence[str]) -> R:
         *outer, last = path.split(".")
         place = data
         for depth, part in enumerate([*outer, last]):
-            if not isinstance(place, dict) or part not in place:
+            if not isinstance(place, dict) or (part not in place and place is not data.get("trained")):
                 raise RequestError(f"the recipe has no {path!r}; {_nearest_path(path, data, depth)}")
             if depth < len(outer):
                 place = place[part]
@@ -292,15 +292,24 @@ def _task_of(kind: str, task: dict[str, Any]) -> dict[str, Any]:
 
 def _of_kind(name: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
     """The strategy or schedule of another kind: of what differs from the defaults of its own kind, what the other can
-    take."""
+    take, itself or in the DARTS that it watches."""
     kinds = KINDS[name]
     if kind not in kinds:
         raise RequestError(f"unknown {name} {kind!r}; {nearest(kind, kinds)}")
     if kind == data["kind"]:
         return dict(data)
-    before, other = kinds[data["kind"]]().data(), kinds[kind]
-    kept = {key: value for key, value in data.items() if value != before[key] and _takes(other, key, value)}
+    before, other = _flat(kinds[data["kind"]]().data()), kinds[kind]
+    changed = {key: value for key, value in _flat(data).items() if value != before.get(key)}
+    kept: dict[str, Any] = {key: value for key, value in changed.items() if _takes(other, key, value)}
+    if "darts" in other.model_fields:
+        own = {key: value for key, value in changed.items() if _takes(Darts, key, value)}
+        kept = {key: value for key, value in kept.items() if key not in own} | {"darts": other().data()["darts"] | own}
     return other.read(kept).data()
+
+
+def _flat(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a strategy or schedule, those of the DARTS that it watches among them."""
+    return data | data.get("darts", {})
 
 
 def _kinds_first(change: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nasformer.report.values import FOUND, Comparison, Measured, Quality, Row
+from nasformer.report.values import CELLS, FOUND, Comparison, Measured, Quality, Row
 
 MISSING = "–"
 
@@ -91,7 +91,9 @@ def limit_text(comparison: Comparison) -> str:
     if found is not None:
         parts.append("★ nothing was searched." if unsearched(comparison, found) else "★ found by the search.")
     parts += ["† above the limit."] if any(map(comparison.above_limit, comparison.rows)) else []
-    parts += ["Updates: of the search + of the model."] if any(row.searched for row in comparison.rows) else []
+    if any(row.searched for row in comparison.rows):
+        search = "passes of the search" if comparison.strategy in CELLS else "of the search"
+        parts.append(f"Updates: {search} + {'updates ' * (comparison.strategy in CELLS)}of the model.")
     return " ".join(parts)
 
 

@@ -63,8 +63,10 @@ def one_of(*options: Any) -> Any:
 
 def some_of(count: int, options: Sequence[Any]) -> Any:
     """Leave a tuple field open: it takes `count` different ones of these options."""
-    if not isinstance(count, int) or not 0 < count <= len(options) or not _different(options):
-        raise RequestError(f"some_of expects {count} of at least as many different options, got {tuple(options)!r}")
+    if not isinstance(count, int) or not 0 < count <= len(options):
+        raise RequestError(f"some_of: expected a count from 1 to its {len(options)} options, got {count!r}")
+    if not _different(options):
+        raise RequestError(f"some_of: expected different options, got one of the {len(options)} twice")
     return SomeOf(count, tuple(options))
 
 

@@ -64,7 +64,7 @@ def warning(name: str, found: Counts) -> str | None:
     if max(skips, free) < THRESHOLD:
         return None
     what = f"{found.skips} skips" if skips >= THRESHOLD else f"{found.parameter_free} operators without parameters"
-    which = name if name == "cell" else f"{name} cell"
+    which = name if name.endswith("cell") else "row of cells" if name == "blocks" else f"{name} cell"
     return (
         f"the derived {which} has {what} on {found.edges} edges, which is how differentiable searches collapse; "
         f"compare it with random cells of its size before trusting it"

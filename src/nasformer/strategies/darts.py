@@ -26,7 +26,7 @@ from nasformer.spaces.space import Space
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.derivation import Derivation, edge_scores, operator_scores, operator_strength
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import Gathering, Logits, Moment, Settings, all_edges, operator_sizes, refuse
+from nasformer.strategies.rules import Gathering, Moment, Settings, all_edges, operator_sizes, refuse
 from nasformer.strategies.unrolled import check_unrolled, unrolled
 from nasformer.supernets.selection import Chosen, Selection
 from nasformer.supernets.supernet import Supernet
@@ -37,20 +37,18 @@ class Darts(Settings):
     """The settings of a differentiable search.
 
     `training.updates` counts updates of weights; there are as many of logits. `weight_part` of the training data serve
-    the weights, the rest the logits. `zero`: whether Zero may be kept in the end (never on an edge that is chosen).
-    `restarts` searches are made from different starts and the derived architecture with the lowest validation loss on
-    inherited weights is taken. `backward`, `one_at_a_time` and `exact` say how a reversible supernet differentiates,
-    `micro_batches` in how many pieces a batch is worked on (with `objective.memory` all but `exact` are chosen by
-    `nasformer.strategies.memory`). Without `exact` what is rebuilt is off by rounding, which Identity amplifies
-    (docs/decisions/0008). With `second_order` the logits go before the weights and look one step of the
-    weights ahead. After a loss that is no number the search goes back to its last good state and halves its rate, at
-    most `rewinds` times.
+    the weights, the rest the logits. `zero`: whether Zero may be kept in the end, never on an edge that is chosen;
+    None: in cells, where other edges are always there (NAS-Bench-201), and nowhere else. `restarts` searches are made
+    from different starts and the derived architecture with the lowest validation loss on inherited weights is taken.
+    `backward`, `one_at_a_time` and `exact` say how a reversible supernet differentiates, `micro_batches` in how many
+    pieces a batch is worked on (with `objective.memory` all but `exact` are chosen by `nasformer.strategies.memory`).
+    Without `exact` what is rebuilt is off by rounding, which Identity amplifies (docs/decisions/0008). With
+    `second_order` the logits go before the weights and look one step of the weights ahead. After a loss that is no
+    number the search goes back to its last good state and halves its rate, at most `rewinds` times.
     """
 
     kind: Literal["darts"] = "darts"
-    logits: Logits = Logits()
-    weight_part: Annotated[float, Field(gt=0, lt=1)] = 5 / 9
-    zero: bool = False
+    zero: bool | None = None
     second_order: bool = False
     restarts: Annotated[int, Field(ge=1)] = 1
     backward: Backward = "rebuilt"
@@ -77,6 +75,7 @@ class Softmax:
 
     def __init__(self, settings: Darts, space: Space) -> None:
         self.settings, self.space = settings, space
+        self.zero = bool(searched_edges(space)) if settings.zero is None else settings.zero
         self.sizes = operator_sizes(space)
         self.gathering = Gathering(first="logits" if settings.second_order or searched_edges(space) else "weights")
         self._edges = all_edges(space)
@@ -96,7 +95,7 @@ class Softmax:
     def best(self, logits: Mapping[str, Tensor], derivation: Derivation, *, zero: bool | None = None) -> Any:
         """The operators of the largest logits, on the edges of the largest; with `zero` (by default as the settings
         say) Zero may be kept."""
-        operators = operator_scores(logits, self.space, zero=self.settings.zero if zero is None else zero)
+        operators = operator_scores(logits, self.space, zero=self.zero if zero is None else zero)
         return derivation.best(edge_scores(operator_strength(logits, self.space), self.space) | operators)
 
     def derivations(self) -> dict[str, dict[str, Any]]:

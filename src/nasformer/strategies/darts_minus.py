@@ -67,9 +67,9 @@ class Skipping:
         return {}
 
     def best(self, logits: Mapping[str, Tensor], derivation: Derivation) -> Any:
-        """As DARTS derives, without Zero."""
-        return self._darts.best(logits, derivation, zero=False)
+        """As DARTS derives."""
+        return self._darts.best(logits, derivation)
 
     def derivations(self) -> dict[str, dict[str, Any]]:
         """One."""
-        return {"without_zero": {}}
+        return {"as_darts": {}}

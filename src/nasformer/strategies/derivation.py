@@ -26,9 +26,10 @@ def operator_scores(logits: Mapping[str, Tensor], space: Space, *, zero: bool) -
     """The logits of every choice of an operator. Zero is an answer only with `zero`, and never of an edge that is
     itself chosen (a node would not have the inputs that it chose) unless there is nothing else."""
     chosen = {edge.operator for edge in chosen_edges(space)}
+    of_edges = {choice.name for choice in topologies(space)}
     found: dict[str, dict[Answer, float]] = {}
     for choice in space.choices:
-        if choice.count == 1 and choice.name in logits and choice.name not in {c.name for c in topologies(space)}:
+        if choice.count == 1 and choice.name in logits and choice.name not in of_edges:
             passed_over = len(choice.options) > 1 and (not zero or choice.name in chosen)
             found[choice.name] = {
                 option: float(logits[choice.name][option])

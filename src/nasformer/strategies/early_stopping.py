@@ -24,7 +24,6 @@ from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.derivation import told
 from nasformer.strategies.objective import Objective
-from nasformer.strategies.rules import CELL_LOGITS
 from nasformer.strategies.single_path import SinglePath
 from nasformer.strategies.strategy import Progress
 from nasformer.strategies.unrolled import check_unrolled
@@ -45,7 +44,7 @@ class EarlyStopping(Value):
     """
 
     kind: Literal["early_stopping"] = "early_stopping"
-    darts: Darts = Darts(backward="stored", logits=CELL_LOGITS, weight_part=0.5)
+    darts: Darts = Darts(backward="stored")
     every: Annotated[Count, Field(ge=1)] | None = None
     window: Annotated[int, Field(ge=1)] = 5
     back: Annotated[int, Field(ge=1)] = 4

@@ -3,6 +3,7 @@
 DARTS on a supernet in which one channel of `partial` goes through an edge's options and the others past them, with
 logits of their own for edges: a node's edges are weighted by their softmax. In the end edges are ranked by the product
 of both probabilities; the logits go first, but rest for the first `resting` of the updates (docs/papers/rome.md §7.1).
+Edges that are always there have no logits.
 """
 
 from __future__ import annotations
@@ -72,11 +73,12 @@ class WeightedEdges:
         return {choice.name: dict(zip(choice.options, shares[choice.name], strict=True)) for choice in self._choices}
 
     def best(self, logits: Mapping[str, Tensor], derivation: Derivation) -> Any:
-        """The edges of the largest product of both probabilities, the operators of the largest logits."""
+        """The edges of the largest product of both probabilities, the operators of the largest logits; Zero only on an
+        edge that every member has."""
         own = {choice.name: logits[choice.name].log_softmax(0).tolist() for choice in self._choices}
         strength = operator_strength(logits, self.space)
         joint = {(name, edge): value + own[name][edge] for (name, edge), value in strength.items()}
-        return derivation.best(edge_scores(joint, self.space) | operator_scores(logits, self.space, zero=False))
+        return derivation.best(edge_scores(joint, self.space) | operator_scores(logits, self.space, zero=True))
 
     def derivations(self) -> dict[str, dict[str, Any]]:
         """One."""

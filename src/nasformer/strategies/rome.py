@@ -10,10 +10,10 @@ is drawn again, then the search rewinds (reading 36); limits hold for what is de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from nasformer.errors import RequestError
@@ -72,6 +72,12 @@ class Rome(Settings):
     derive: Rule = "topology"
     zero: Literal["refuse", "search_only"] = "refuse"
     order: Literal["logits_first", "weights_first"] = "logits_first"
+
+    @model_validator(mode="after")
+    def _check_edges(self) -> Self:
+        if self.topology == "all" and (self.derive, self.zero) != ("topology", "refuse"):
+            raise ValueError("with topology=all edges have no logits of their own: derive and zero would do nothing")
+        return self
 
     @property
     def gathering(self) -> Gathering:

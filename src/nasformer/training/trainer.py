@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from nasformer.spaces.value import Count, Value
@@ -28,14 +28,16 @@ class Training(Value):
     """How a model is trained.
 
     `updates` of batches of about `batch_tokens` tokens (of an image task: images); Adam (0.9, 0.98) with decoupled
-    `weight_decay`, or SGD with momentum 0.9 and coupled `weight_decay`; gradients longer than `clip` (the norm over all
-    of them) are cut to it. The result is the mean of `averaged` snapshots of the weights, evenly spaced over the last
-    `averaged_part` of the updates (docs/papers/shrinknas.md, our reading 18); 1 takes the last weights.
+    `weight_decay`, or SGD with momentum 0.9 (with `nesterov`, Nesterov's) and coupled `weight_decay`; gradients longer
+    than `clip` (the norm over all of them) are cut to it. The result is the mean of `averaged` snapshots of the
+    weights, evenly spaced over the last `averaged_part` of the updates (docs/papers/shrinknas.md, our reading 18); 1
+    takes the last weights.
     """
 
     updates: Annotated[Count, Field(ge=1)] = 30_000
     batch_tokens: Annotated[Count, Field(ge=16)] = 4096
     optimizer: Literal["adam", "sgd"] = "adam"
+    nesterov: bool = False
     schedule: Schedule = InverseSquareRoot()
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -44,6 +46,12 @@ class Training(Value):
     precision: Precision = "32-true"
     record_every: Annotated[int, Field(ge=1)] = 50
     validate_every: Annotated[Count, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_momentum(self) -> Self:
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError("nesterov is a kind of SGD's momentum; set optimizer=sgd too")
+        return self
 
     def rate(self, update: int, before: int = 0) -> float:
         """The learning rate of update 1, 2, … where `before` updates of other training came first."""
@@ -69,7 +77,7 @@ def fabric(precision: Precision) -> Fabric:
 def make_optimizer(training: Training, weights: dict[str, Tensor]) -> Optimizer:
     """The optimiser of a training, of these named weights, at its beginning."""
     if training.optimizer == "sgd":
-        return SliceSgd(weights, momentum=MOMENTUM, weight_decay=training.weight_decay)
+        return SliceSgd(weights, momentum=MOMENTUM, weight_decay=training.weight_decay, nesterov=training.nesterov)
     return SliceAdam(weights, weight_decay=training.weight_decay)
 
 
