@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ def decoded(sources: Sources, split: str, size: int | None = None) -> np.ndarray
     chosen = choose(Sources({"train": source, "valid": source, "test": source}, sources.classes), 1, **PARTS)["train"]
     images = decode(chosen, size, None, None, split).images
     return images[np.argsort(chosen.rows)]
+
+
+def cifar_python(path: Path, images: np.ndarray, **labels: np.ndarray) -> None:
+    """Write images as a file of CIFAR's Python version."""
+    found = {"data": images.transpose(0, 3, 1, 2).reshape(len(images), 3072)}
+    found |= {key: part.tolist() for key, part in labels.items()}
+    path.write_bytes(pickle.dumps({key.encode(): value for key, value in found.items()}, 2))
 
 
 PARTS: dict[str, Any] = {"valid_part": 0.1, "test_part": 0.1}
@@ -61,13 +69,55 @@ def test_cifars_binary_version(tmp_path: Path, hundred: bool) -> None:
         assert sources.splits["train"].labels.tolist() == LABELS.tolist()
 
 
-def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hundred", [False, True])
+def test_cifars_python_version_is_the_same_as_the_binary(tmp_path: Path, hundred: bool) -> None:
+    images = pixels(12)
+    if hundred:
+        binary, python = tmp_path / "binary" / "cifar-100-binary", tmp_path / "python" / "cifar-100-python"
+        parts = {"train": (images, 1 - LABELS, LABELS), "test": (images[:3], 1 - LABELS[:3], LABELS[:3])}
+        keys, names, meta = ("coarse_labels", "fine_labels"), "fine_label_names", "meta"
+    else:
+        binary, python = tmp_path / "binary" / "cifar-10-batches-bin", tmp_path / "python" / "cifar-10-batches-py"
+        parts = {"data_batch_1": (images[:6], LABELS[:6]), "data_batch_2": (images[6:], LABELS[6:])}
+        parts |= {"test_batch": (images[:3], LABELS[:3])}
+        keys, names, meta = ("labels",), "label_names", "batches.meta"
+    for folder in (binary, python):
+        folder.mkdir(parents=True)
+    for name, (its, *labels) in parts.items():
+        cifar(binary / f"{name}.bin", its, *labels)
+        cifar_python(python / name, its, **dict(zip(keys, labels, strict=True)))
+    (binary / ("fine_label_names.txt" if hundred else "batches.meta.txt")).write_text("cat\ndog\n")
+    (python / meta).write_bytes(pickle.dumps({names.encode(): [b"cat", b"dog"]}, 2))
+    expected = read_images(binary)
+    for place in (tmp_path / "python", python):
+        sources = read_images(place)
+        assert sources.classes == expected.classes == ("cat", "dog")
+        for split in ("train", "test"):
+            assert np.array_equal(decoded(sources, split), decoded(expected, split))
+            assert np.array_equal(sources.splits[split].labels, expected.splits[split].labels)
+            assert sources.splits[split].digest == expected.splits[split].digest
+
+
+def test_cifars_python_version_where_it_is_damaged(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    (folder / "batches.meta").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "harm").encode() + b"'\ntR.")
-    with pytest.raises(RequestError, match=r"a pickle, which may run anything.*expected the binary version"):
+    harm = b"cos\nsystem\n(S'touch " + str(tmp_path / "harm").encode() + b"'\ntR."
+    (folder / "batches.meta").write_bytes(harm)
+    with pytest.raises(RequestError, match=r"batches\.meta: expected .* the name os\.system; nothing of it was run"):
         read_images(tmp_path)
     assert not (tmp_path / "harm").exists()
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"cat", b"dog"]}, 2))
+    with pytest.raises(RequestError, match=r"expected a readable file at .*data_batch_1: No such file"):
+        read_images(tmp_path)
+    cifar_python(folder / "data_batch_1", pixels(2), labels=LABELS[:2] + 1)
+    with pytest.raises(RequestError, match=r"data_batch_1: expected labels from 0 to 1, got 2 for image 1"):
+        read_images(tmp_path)
+    cifar_python(folder / "data_batch_1", pixels(2)[:0], labels=LABELS[:0])
+    with pytest.raises(RequestError, match=r"data_batch_1"):
+        read_images(tmp_path)
+    cifar_python(folder / "data_batch_1", pixels(2), labels=LABELS[:2])
+    with pytest.raises(RequestError, match=r"expected a readable file at .*test_batch: No such file"):
+        read_images(tmp_path)
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ TABLES = {
     "tasks": lambda: {
         "translation": "two parallel files, a TSV or JSONL, a hub dataset, or the embedded corpus",
         "language": "a text file, a folder of text files, or the source of Python's standard library",
-        "images": "a folder of images by class, packed JPEGs, CIFAR's binary files, or scikit-learn's digits",
+        "images": "a folder of images by class, packed JPEGs, CIFAR's files, or scikit-learn's digits",
     },
 }
 """What can be listed."""

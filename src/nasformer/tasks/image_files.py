@@ -1,4 +1,4 @@
-"""Images as they lie on disk: packed JPEGs, CIFAR's binary files, folders of classes, scikit-learn's digits.
+"""Images as they lie on disk: packed JPEGs, CIFAR's files, folders of classes, scikit-learn's digits.
 
 A format gives for each split a `Source`: labels, and one image at a time, which is decoded only when it is asked for.
 """
@@ -17,14 +17,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nasformer.errors import RequestError
+from nasformer.tasks.cifar_python import PIXELS, read_names, read_records
 
 SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation", "dev"), "test": ("test",)}
 """The splits, and what they may be called on disk."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 """How the names of image files end."""
 FORMATS = (
-    "train.npz and test*.npz of packed JPEGs, CIFAR's binary files (data_batch_1.bin, … or train.bin), or folders "
-    "train/CLASS/*.png (valid/… and test/… beside it)"
+    "train.npz and test*.npz of packed JPEGs, CIFAR's binary files (data_batch_1.bin, … or train.bin) or Python's "
+    "(batches.meta and data_batch_1, … or meta and train), or folders train/CLASS/*.png (valid/… and test/… beside it)"
 )
 
 
@@ -54,15 +55,12 @@ def read_images(path: str | Path) -> Sources:
         raise RequestError(f"expected a folder of images with {FORMATS}; there is no folder {folder}")
     for inner in (folder, folder / "cifar-10-batches-bin", folder / "cifar-100-binary"):
         if (inner / "data_batch_1.bin").exists() or (inner / "train.bin").exists():
-            return _cifar(inner)
+            return _cifar_binary(inner)
     if list(folder.glob("train*.npz")):
         return _packed(folder)
     for inner in (folder, folder / "cifar-10-batches-py", folder / "cifar-100-python"):
-        if (inner / "batches.meta").exists() or (inner / "meta").exists():
-            raise RequestError(
-                f"{inner} holds CIFAR's Python version, a pickle, which may run anything when it is read; expected the "
-                f"binary version (cifar-10-binary.tar.gz or cifar-100-binary.tar.gz): unpack that, and give its folder"
-            )
+        if (inner / "batches.meta").is_file() or ((inner / "meta").is_file() and (inner / "train").is_file()):
+            return _cifar_python(inner)
     return _class_folders(folder)
 
 
@@ -114,7 +112,7 @@ def _packed_file(path: Path) -> tuple[Source, tuple[str, ...]]:
     return Source(labels, _digest(jpeg.data, offset.tobytes(), labels.tobytes()), image), names
 
 
-def _cifar(folder: Path) -> Sources:
+def _cifar_binary(folder: Path) -> Sources:
     """CIFAR-10 and CIFAR-100 as binary files: records of one or two label bytes (the last is the class) and 32×32
     pixels of red, green and blue."""
     ten = (folder / "data_batch_1.bin").exists()
@@ -127,28 +125,49 @@ def _cifar(folder: Path) -> Sources:
         classes = tuple(meta.read_text(encoding="utf-8").split())
     except OSError as error:
         raise RequestError(f"expected the names of the classes in {meta}: {error.strerror}; fetch it again") from None
-    splits = {split: _cifar_split(parts, len(classes), 1 if ten else 2) for split, parts in files.items()}
-    return Sources(splits, classes)
+    return _cifar(files, classes, lambda file: _binary_records(file, 1 if ten else 2))
 
 
-def _cifar_split(files: list[Path], classes: int, label_bytes: int) -> Source:
-    record, parts = label_bytes + 3 * 32 * 32, []
+def _cifar_python(folder: Path) -> Sources:
+    """CIFAR-10 and CIFAR-100 as Python pickled them, brought to the records of the binary version."""
+    ten = (folder / "batches.meta").is_file()
+    files = {
+        "train": (sorted(folder.glob("data_batch_[0-9]")) or [folder / "data_batch_1"]) if ten else [folder / "train"],
+        "test": [folder / ("test_batch" if ten else "test")],
+    }
+    meta, key = ("batches.meta", "label_names") if ten else ("meta", "fine_label_names")
+    labels = ("labels",) if ten else ("coarse_labels", "fine_labels")
+    return _cifar(files, read_names(folder / meta, key), lambda file: read_records(file, *labels))
+
+
+def _cifar(files: dict[str, list[Path]], classes: tuple[str, ...], read: Callable[[Path], np.ndarray]) -> Sources:
+    """Splits of files of which `read` makes records: uint8 (images, labels + pixels), the last label is the class."""
+    return Sources({split: _cifar_split(parts, len(classes), read) for split, parts in files.items()}, classes)
+
+
+def _cifar_split(files: list[Path], classes: int, read: Callable[[Path], np.ndarray]) -> Source:
+    parts = []
     for file in files:
-        try:
-            data = np.fromfile(file, np.uint8)
-        except OSError as error:
-            raise RequestError(f"expected a readable file at {file}: {error.strerror}; fetch it again") from None
-        if not len(data) or len(data) % record:
-            raise RequestError(f"{file}: expected whole records of {record:,} bytes, got {len(data):,} bytes")
-        parts.append(data.reshape(-1, record))
-        _check_labels(parts[-1][:, label_bytes - 1], classes, file)
+        parts.append(read(file))
+        _check_labels(parts[-1][:, -PIXELS - 1], classes, file)
     records = np.concatenate(parts)
-    labels = records[:, label_bytes - 1].astype(np.int64)
+    labels = records[:, -PIXELS - 1].astype(np.int64)
 
     def image(row: int) -> Image.Image:
-        return Image.fromarray(np.ascontiguousarray(records[row, label_bytes:].reshape(3, 32, 32).transpose(1, 2, 0)))
+        return Image.fromarray(np.ascontiguousarray(records[row, -PIXELS:].reshape(3, 32, 32).transpose(1, 2, 0)))
 
     return Source(labels, _digest(records.data), image)
+
+
+def _binary_records(file: Path, label_bytes: int) -> np.ndarray:
+    record = label_bytes + PIXELS
+    try:
+        data = np.fromfile(file, np.uint8)
+    except OSError as error:
+        raise RequestError(f"expected a readable file at {file}: {error.strerror}; fetch it again") from None
+    if not len(data) or len(data) % record:
+        raise RequestError(f"{file}: expected whole records of {record:,} bytes, got {len(data):,} bytes")
+    return data.reshape(-1, record)
 
 
 def _class_folders(folder: Path) -> Sources:
