@@ -13,12 +13,13 @@ search() {
     # shellcheck disable=SC2086
     nasformer search dartsformer-small "task.path=$DATA/multi30k-en-de" $TASK "objective.max_core_parameters=$limit" \
       strategy.training.updates=400 strategy.training.schedule.warmup=100 fine_tune.updates=1 task.test_sentences=10 \
-      'controls=[]' "$@" "seed=$seed" --run "runs/trend-$name-$seed"; fi
+      strategy.backward=stored strategy.one_at_a_time=false 'controls=[]' "$@" "seed=$seed" --run "runs/trend-$name-$seed"; fi
 }
 
-# train NAME SEED DIM: the architecture that the search found, from scratch, at this width
+# train NAME SEED DIM [FOLDER]: the architecture that the search found, from scratch, at this width
 train() {
-  if [ -d "runs/trend-$1-$2-trained" ]; then nasformer resume "runs/trend-$1-$2-trained"; return; fi
+  folder="runs/trend-$1-$2-${4:-trained}"
+  if [ -d "$folder" ]; then nasformer resume "$folder"; return; fi
   python - "runs/trend-$1-$2" "$3" <<'PYTHON'
 import json, sys
 folder, dim = sys.argv[1], int(sys.argv[2])
@@ -30,7 +31,7 @@ PYTHON
   # shellcheck disable=SC2086
   nasformer train "runs/trend-$1-$2/at_$3.json" --task "$DATA/multi30k-en-de" $TASK dropout.residual=0.1 \
     training.updates=800 training.batch_tokens=1024 training.schedule.peak=0.001 training.schedule.warmup=100 \
-    "seed=$2" --run "runs/trend-$1-$2-trained"
+    "seed=$2" --run "$folder"
 }
 
 for seed in "$@"; do  # limits in proportion to the square of the width
@@ -38,6 +39,7 @@ for seed in "$@"; do  # limits in proportion to the square of the width
     search "width$dim" "$seed" $((110000 * dim * dim / 9216)) "space.settings.dim=$dim"
     train "width$dim" "$seed" 96
   done
+  train width24 "$seed" 120 as-large  # where it has the size of what width96 found
   for splits in 2 3 4; do
     search "splits$splits" "$seed" 110000 space.settings.dim=120 space.settings.heads=2 "space.settings.splits=$splits"
     train "splits$splits" "$seed" 120
