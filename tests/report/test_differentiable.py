@@ -250,6 +250,15 @@ def test_the_console_tells_the_end_and_the_rewinds() -> None:
     assert shown([derived]) == ["search: derived without Zero and with Zero: A [b], 5 core parameters"]
 
 
+@pytest.mark.parametrize("cells", [True, False])
+def test_a_rule_for_zero_that_is_left_to_the_space_is_told(cells: bool) -> None:
+    of_cells = [{"event": "cells", "stage": "search", "update": 1}] if cells else []
+    assert searched([*search_events(), *of_cells], zero=None).zero is cells
+    unknown = read_differentiable(search_events(), {"kind": "darts"})
+    assert unknown is not None
+    assert unknown.zero is None
+
+
 def ranked(**tables: dict[str, float]) -> Differentiable:
     """A search that ended with these probabilities, by choice."""
     events = [{"event": "selection", "stage": "search", "update": 1, "entropy": 0.5, "probabilities": tables}]

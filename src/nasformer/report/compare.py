@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import spearmanr
-
-from nasformer.measures.statistics import mean_interval
+from nasformer.measures.statistics import mean_interval, rank_correlation
 from nasformer.report.evolution import law_of
 from nasformer.report.evolved import Evolution
 from nasformer.report.gather import gather
@@ -67,7 +66,7 @@ def agreement(searches: Sequence[Differentiable]) -> str | None:
     correlation of the last probabilities between two searches, over choices and pairs; 0 is what chance gives.
 
     A softmax near uniform may still rank its options the same way in every seed, and a sharp one by chance. None where
-    fewer than two searches share a choice whose options all have different probabilities somewhere.
+    no two searches share a choice of three options or more in which both prefer some.
     """
     found = []
     for one, other in combinations(searches, 2):
@@ -75,9 +74,9 @@ def agreement(searches: Sequence[Differentiable]) -> str | None:
         for probabilities in one.probabilities:
             ours, known = _last(probabilities), theirs.get(probabilities.choice, {})
             both = [option for option in ours if option in known]
-            pairs = [[table[option] for option in both] for table in (ours, known)]
-            if len(both) > 2 and all(len(set(row)) > 1 for row in pairs):
-                found.append(float(spearmanr(*pairs).statistic))
+            if len(both) > 2:
+                found.append(rank_correlation(*([p[o] for o in both] for p in (ours, known)), resamples=0).spearman)
+    found = [correlation for correlation in found if not math.isnan(correlation)]
     if not found:
         return None
     mean, low, high = (f"{value:.2f}".replace("-", "−") for value in (_mean(found), min(found), max(found)))

@@ -29,6 +29,8 @@ def read_differentiable(events: Events, strategy: Mapping[str, Any]) -> Differen
     best = number(told[-1].get("best")) if told else None
     taken = int(best) - 1 if best is not None and 1 <= best <= len(stages) else 0
     zero = strategy.get("zero")
+    if zero is None and "zero" in strategy:  # in cells it may be kept, elsewhere not (`nasformer.strategies.darts`)
+        zero = bool(named(events, "cells"))
     return Differentiable(
         starts=tuple(_start(stage, selections[stage], loss) for stage, loss in zip(stages, losses, strict=True)),
         taken=taken,
