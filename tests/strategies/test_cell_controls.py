@@ -14,6 +14,7 @@ from sealed import Sealed
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nasformer.commands.console import derived
 from nasformer.errors import RequestError
 from nasformer.models.image_cell import ImageSettings
 from nasformer.operators.catalogue import Dropout
@@ -79,6 +80,8 @@ def test_the_laws_of_a_strategy_hold(name: str) -> None:
     assert to_the_end(begin(name)) == events + rest != to_the_end(begin(name, seed=2))  # a function of the seed
     assert search.best() == fresh.best()
     assert search.best() in SPACE
+    (ways,) = [fields for event, fields in map(json.loads, rest) if event == "derived"]
+    assert derived(ways).startswith("derived ")  # can be told to a person
 
 
 @pytest.mark.slow

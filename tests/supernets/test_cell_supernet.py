@@ -30,7 +30,7 @@ from nasformer.spaces.cell import (
 )
 from nasformer.spaces.cell import SeparableConvolution as Separable
 from nasformer.spaces.image_cell import ImageCells
-from nasformer.spaces.known_cells import nasbench201, nasbench201_two_inputs, nasbench_macro
+from nasformer.spaces.known_cells import nasbench201, nasbench201_two_inputs, nasbench_macro, s2
 from nasformer.spaces.open import one_of
 from nasformer.spaces.sequence_spaces import t0
 from nasformer.spaces.space import Space
@@ -381,6 +381,8 @@ def test_partial_channels_pass_by_and_are_shuffled() -> None:
     assert single_path(*inputs(net.space)).shape == (4, 3)
     with pytest.raises(RequestError, match="one channel of 2 fit no plain network"):
         net.inherit(members(net.space, 1)[0])
+    with pytest.raises(RequestError, match=r"partial=4 leaves one of 4 channels in a cell that halves the resolution"):
+        supernet_of(s2(channels=2, cells=2), IMAGES, seed=1, partial=4)
     with pytest.raises(RequestError, match=r"partial=3 does not divide the channels of every cell, \[4, 8, 16\]"):
         supernet_of(darts(), IMAGES, seed=1, partial=3)
 

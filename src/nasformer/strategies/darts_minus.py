@@ -66,10 +66,10 @@ class Skipping:
         """None: edges have no logits."""
         return {}
 
-    def best(self, logits: Mapping[str, Tensor], derivation: Derivation) -> Any:
+    def best(self, logits: Mapping[str, Tensor], derivation: Derivation, *, zero: bool | None = None) -> Any:
         """As DARTS derives."""
-        return self._darts.best(logits, derivation)
+        return self._darts.best(logits, derivation, zero=zero)
 
     def derivations(self) -> dict[str, dict[str, Any]]:
-        """One."""
-        return {"as_darts": {}}
+        """As DARTS: with and without Zero."""
+        return self._darts.derivations()

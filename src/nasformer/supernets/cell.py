@@ -292,9 +292,15 @@ def check_partial(space: Space, partial: int) -> None:
             f"a chain may have two): expected partial=1, or another space"
         )
     network: Any = FAMILIES[member.family].network
-    widths = sorted({place.channels for place in network.places(member)})
+    places = network.places(member)
+    widths = sorted({place.channels for place in places})
     if partial < 1 or any(width % partial for width in widths):
         raise RequestError(f"partial={partial} does not divide the channels of every cell, {widths}; choose another")
+    if thin := [place.channels for place in places if place.reduction and place.channels < 2 * partial]:
+        raise RequestError(
+            f"partial={partial} leaves one of {thin[0]} channels in a cell that halves the resolution, whose skips "
+            f"need two; expected a smaller one, or space.settings.channels of {partial} and more"
+        )
 
 
 def _first(choice: Choice) -> Answer:
