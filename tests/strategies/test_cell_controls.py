@@ -202,6 +202,14 @@ def test_pc_darts_searches_images_on_a_part_of_the_channels() -> None:
     assert all(not torch.equal(before[name], logits) for name, logits in search.logits.items())
 
 
+def test_the_eigenvalue_is_had_where_the_network_has_no_normal_cell() -> None:
+    space, settings = s2(channels=4, cells=2), ImageSettings(classes=3, size=8)
+    strategy = STRATEGIES["early_stopping"].but(every=1)
+    search = strategy.begin(space, Objective(), _Pictures(), supernet_of(space, settings, seed=1), 1)
+    events = dict(search.step().events)
+    assert math.isfinite(events["eigenvalue"]["eigenvalue"])
+
+
 def test_the_extra_skip_of_darts_minus_fades() -> None:
     strategy = STRATEGIES["darts_minus"].but(training=TRAINING.but(updates=5), epochs=5)
     search, landscape = on_landscape(strategy)

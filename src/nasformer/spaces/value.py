@@ -111,6 +111,9 @@ def _explain(owner: type[BaseModel], error: ValidationError) -> str:
         elif problem["type"] == "union_tag_invalid":
             known = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
             problems.append(f"{place}: unknown kind {problem['ctx']['tag']!r}; {nearest(problem['ctx']['tag'], known)}")
+        elif problem["type"] == "literal_error":
+            known, came = re.findall(r"'([^']+)'", problem["ctx"]["expected"]), str(problem["input"])[:80]
+            problems.append(f"{place}: unknown {came!r}; {nearest(came, known)}")
         elif problem["type"] == "missing":
             problems.append(f"{place}: this field is missing")
         else:

@@ -151,16 +151,14 @@ class StoppedSearch:
         with seeded(self.seed, "eigenvalue", update), sdpa_kernel(SDPBackend.MATH):
             model = search.rules.lend(search.supernet, search.selection(logits=leaves), search.moment)
             loss = search.path.task.loss(model, batch)
-            gradients = torch.autograd.grad(loss, [leaves[name] for name in names], create_graph=True)
-            flat = torch.cat(gradients)
-            sizes = [len(leaves[name]) for name in names]
+            own = [leaves[name] for name in names]  # those of cells that the network has none of get zeros
+            flat = torch.cat(torch.autograd.grad(loss, own, create_graph=True, materialize_grads=True))
 
             def product(vector: Tensor) -> Tensor:
-                found = torch.autograd.grad(flat, [leaves[n] for n in names], vector, retain_graph=True)
-                return torch.cat(found)
+                return torch.cat(torch.autograd.grad(flat, own, vector, retain_graph=True, materialize_grads=True))
 
             generator = torch.Generator().manual_seed(derive(self.seed, "eigenvalue", update))
-            return dominant_eigenvalue(product, sum(sizes), generator)
+            return dominant_eigenvalue(product, len(flat), generator)
 
     def tensors(self) -> dict[str, Tensor]:
         """The search's, and the logits at each measurement."""
