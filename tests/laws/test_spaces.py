@@ -216,7 +216,7 @@ def _architecture(encoder_layer: dict[str, Any], **changes: Any) -> dict[str, An
     ("data", "said"),
     [
         (_architecture(_layer(), encodr={}), r"unknown field 'encodr'; did you mean 'encoder'\?"),
-        (_architecture(_layer(), norm="past"), r"norm: unknown 'past'; did you mean 'post'\?"),
+        (_architecture(_layer(), norm="past"), r"norm.*'post' or 'pre'.*past"),
         (_architecture(_layer(kind="atention", heads=2)), r"unknown kind 'atention'; did you mean 'attention'\?"),
         (_architecture(_layer(kind="attention", head=2)), r"did you mean 'heads'\?"),
         (_architecture(_layer(kind="attention", heads=0)), r"greater than or equal to 1"),

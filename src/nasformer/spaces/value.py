@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Vali
 from nasformer.errors import RequestError, nearest
 from nasformer.spaces.open import OPEN, Open, from_data, to_data
 
+FEW = 5
+"""As many words are listed where a setting gets another; of more the nearest is named."""
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _SUFFIXES = _DECIMAL | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -109,10 +111,10 @@ def _explain(owner: type[BaseModel], error: ValidationError) -> str:
             known = _fields_at(owner, problem["loc"])
             problems.append(f"unknown field {place!r}; {nearest(str(problem['loc'][-1]), known)}")
         elif problem["type"] == "union_tag_invalid":
-            known = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"])
+            known = _quoted(problem["ctx"]["expected_tags"])
             problems.append(f"{place}: unknown kind {problem['ctx']['tag']!r}; {nearest(problem['ctx']['tag'], known)}")
-        elif problem["type"] == "literal_error":
-            known, came = re.findall(r"'([^']+)'", problem["ctx"]["expected"]), str(problem["input"])[:80]
+        elif problem["type"] == "literal_error" and len(known := _quoted(problem["ctx"]["expected"])) > FEW:
+            came = str(problem["input"])[:80]
             problems.append(f"{place}: unknown {came!r}; {nearest(came, known)}")
         elif problem["type"] == "missing":
             problems.append(f"{place}: this field is missing")
@@ -122,6 +124,10 @@ def _explain(owner: type[BaseModel], error: ValidationError) -> str:
             came = "" if problem["type"] == "value_error" else came
             problems.append(f"{place}: {message}{came}" if place else message)
     return f"{owner.__name__}: " + "; ".join(problems)
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']+)'", text)
 
 
 def _fields_at(owner: Any, location: tuple[int | str, ...]) -> list[str]:
