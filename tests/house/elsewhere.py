@@ -7,8 +7,7 @@ it says how many operations ran there. It has to be a process of its own: a devi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -54,7 +53,7 @@ class Elsewhere(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-        """An operation outside `Watched`, as of the backward pass."""
+        """An operation that `Watched` does not see."""
         return run(operation, arguments, named or {})
 
 
@@ -113,9 +112,8 @@ class _Module(backend_registration._DummyBackendModule):  # type: ignore[misc]
         return [torch.bfloat16]
 
 
-@contextmanager
-def elsewhere() -> Iterator[None]:
-    """Inside, all that trains is on the device."""
+def elsewhere() -> Watched:
+    """Inside what this gives, all that trains is on the device."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     made, saved = torch.tensor, PreTrainedModel.save_pretrained
 
@@ -131,8 +129,7 @@ def elsewhere() -> Iterator[None]:
     PreTrainedModel.save_pretrained = save  # type: ignore[method-assign]
     for module in (trainer, single_path):
         module.fabric = Fabric  # type: ignore[assignment,attr-defined]
-    with Watched():
-        yield
+    return Watched()
 
 
 if __name__ == "__main__":

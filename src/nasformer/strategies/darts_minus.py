@@ -7,18 +7,14 @@ softmax; d falls linearly from 1 to 0. So the skip's advantage as a help to trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from nasformer.errors import RequestError
 from nasformer.spaces.space import Space
 from nasformer.strategies.bilevel import BilevelSearch
 from nasformer.strategies.darts import Darts, Softmax
-from nasformer.strategies.derivation import Derivation
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.rules import Moment, Settings, refuse
 from nasformer.supernets.selection import Selection
@@ -46,30 +42,13 @@ class DartsMinus(Settings):
         return BilevelSearch(self, Skipping(self, space), space, objective, task, supernet, seed)
 
 
-class Skipping:
+class Skipping(Softmax):
     """The rules of DARTS on a supernet whose edges also add their input (see `Rules`)."""
 
     def __init__(self, settings: DartsMinus, space: Space) -> None:
+        super().__init__(Darts(), space)
         self.skip = settings.skip
-        self._darts = Softmax(Darts(), space)
-        self.sizes, self.gathering = self._darts.sizes, self._darts.gathering
-
-    def select(self, logits: Mapping[str, Tensor], moment: Moment, generator: torch.Generator) -> Selection:
-        """Nothing is drawn: every option runs."""
-        return self._darts.select(logits, moment, generator)
 
     def lend(self, supernet: Any, selection: Selection, moment: Moment) -> Any:
         """The model of the selection, with what d is at the moment."""
         return supernet.at(selection, skip=moment.between(*self.skip))
-
-    def edges(self, logits: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-        """None: edges have no logits."""
-        return {}
-
-    def best(self, logits: Mapping[str, Tensor], derivation: Derivation, *, zero: bool | None = None) -> Any:
-        """As DARTS derives."""
-        return self._darts.best(logits, derivation, zero=zero)
-
-    def derivations(self) -> dict[str, dict[str, Any]]:
-        """As DARTS: with and without Zero."""
-        return self._darts.derivations()

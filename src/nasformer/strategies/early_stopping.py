@@ -145,13 +145,12 @@ class StoppedSearch:
 
     def _eigenvalue(self, update: int) -> float:
         search = self.search
-        names, device = list(search.logits), search.path.device
-        batch = self.stream.next().to(device.device)
+        batch = self.stream.next().to(search.path.device.device)
         leaves = {name: logits.clone().requires_grad_() for name, logits in search.logits.items()}
         with seeded(self.seed, "eigenvalue", update), sdpa_kernel(SDPBackend.MATH):
             model = search.rules.lend(search.supernet, search.selection(logits=leaves), search.moment)
             loss = search.path.task.loss(model, batch)
-            own = [leaves[name] for name in names]  # those of cells that the network has none of get zeros
+            own = list(leaves.values())  # those of cells that the network has none of get zeros
             flat = torch.cat(torch.autograd.grad(loss, own, create_graph=True, materialize_grads=True))
 
             def product(vector: Tensor) -> Tensor:
