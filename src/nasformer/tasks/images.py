@@ -23,7 +23,6 @@ from nasformer.spaces.value import Count, Value
 from nasformer.tasks.augmentation import Augmentation
 from nasformer.tasks.image_data import SPLITS, ImageBatch, ImageStream, Normalisation, choose, decode, measured
 from nasformer.tasks.image_files import Sources, digits, read_images
-from nasformer.tasks.pretrained import load_image_classifier, save_image_classifier
 
 EVALUATION_IMAGES = 250
 """How many images are scored at once; models that take the statistics of their batch take those of so many."""
@@ -95,6 +94,8 @@ class Images(Value):
 
     def load(self, folder: Path, cache: Path | None = None) -> tuple[nn.Module, ImageTask]:
         """The network of a model folder, and the task with that folder's classes and normalisation."""
+        from nasformer.tasks.pretrained import load_image_classifier  # transformers takes seconds to import
+
         network, classes, (mean, deviation) = load_image_classifier(folder)
         sources = self._sources()
         if sources.classes != classes:
@@ -199,6 +200,8 @@ class ImageTask:
 
     def save(self, model: Any, folder: Path) -> None:
         """Write the model, its classes and how its images are prepared as a folder that `transformers` loads."""
+        from nasformer.tasks.pretrained import save_image_classifier
+
         save_image_classifier(model, self.classes, (self.normalisation.mean, self.normalisation.deviation), folder)
 
     def facts(self) -> dict[str, Any]:

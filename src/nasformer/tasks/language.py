@@ -22,7 +22,6 @@ from nasformer.spaces.families import reads_images
 from nasformer.spaces.value import Count, Value
 from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.tasks.embedded_source import embedded_source
-from nasformer.tasks.pretrained import load_language_model, save_language_model
 from nasformer.tasks.text import SPLITS, Documents, Text, beginning, read_text
 from nasformer.tasks.vocabulary import EOS, Vocabulary, bytes_vocabulary, characters_vocabulary, learn_text
 from nasformer.tasks.windows import WindowBatch, Windows, WindowStream, kept_tokens
@@ -84,6 +83,8 @@ class Language(Value):
 
     def load(self, folder: Path, cache: Path | None = None) -> tuple[nn.Module, LanguageTask]:
         """The network of a model folder, and the task with that folder's vocabulary."""
+        from nasformer.tasks.pretrained import load_language_model  # transformers takes seconds to import
+
         network, vocabulary = load_language_model(folder)
         return network, LanguageTask(self, self._text(), vocabulary, cache)
 
@@ -177,6 +178,8 @@ class LanguageTask:
 
     def save(self, model: Any, folder: Path) -> None:
         """Write the model and its vocabulary as a folder that `transformers` loads."""
+        from nasformer.tasks.pretrained import save_language_model
+
         save_language_model(model, self.vocabulary, folder, {"max_new_tokens": self.settings.length})
 
     def facts(self) -> dict[str, Any]:

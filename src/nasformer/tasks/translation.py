@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from nasformer.errors import RequestError
 from nasformer.measures.translation import translation_quality
-from nasformer.models.pretrained import beam_search
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.value import Count, Value
@@ -21,7 +20,6 @@ from nasformer.tasks.batching import Batch, BatchStream, PairData, draw, in_orde
 from nasformer.tasks.corpora import ParallelText, read_parallel
 from nasformer.tasks.cross_entropy import cross_entropy
 from nasformer.tasks.embedded import embedded_text
-from nasformer.tasks.pretrained import load_pretrained, save_pretrained
 from nasformer.tasks.vocabulary import Vocabulary, learn
 
 EVALUATION_TOKENS = 8192
@@ -86,6 +84,8 @@ class Translation(Value):
 
     def load(self, folder: Path, cache: Path | None = None) -> tuple[nn.Module, TranslationTask]:
         """The network of a model folder, and the task with that folder's vocabularies; nothing is cached."""
+        from nasformer.tasks.pretrained import load_pretrained  # transformers takes seconds to import
+
         network, source, target = load_pretrained(folder)
         return network, TranslationTask(self, read_text(self), source, target)
 
@@ -194,6 +194,8 @@ class TranslationTask:
 
     def save(self, model: Any, folder: Path) -> None:
         """Write the model and both vocabularies as a folder that `transformers` loads."""
+        from nasformer.tasks.pretrained import save_pretrained
+
         save_pretrained(model, self.source, self.target, folder, self.decoding())
 
     def facts(self) -> dict[str, Any]:
@@ -215,6 +217,8 @@ class TranslationTask:
         return cross_entropy(logits.flatten(0, 1), target, smoothing=smoothing, ignore=PAD)
 
     def _decode(self, model: Any, data: PairData) -> list[str]:
+        from nasformer.models.pretrained import beam_search
+
         device = next(model.parameters()).device
         lines: dict[int, str] = {}
         for batch in in_order(data, EVALUATION_TOKENS // self.settings.beams):
