@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nasformer.errors import RequestError
 from nasformer.models.build import build
-from nasformer.models.program import ProgramModel, SizeError, check_causal, check_trained, rescaled
+from nasformer.models.program import ProgramModel, SizeError, check_causal, check_trained, rescaled, widened
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators import program as runner
@@ -333,6 +333,17 @@ def test_units_at_which_widths_do_not_fit_are_passed_over() -> None:
     assert round(core_parameters(found) / target - 1, 3) == 0.035
     for factor in (3, 10, 40):
         assert abs(core_parameters(rescaled(program, factor * target)) / factor / target - 1) <= 0.08
+
+
+def test_a_program_is_widened_to_widths_that_fit() -> None:
+    assert widened(START, 2) == START.but(unit=2 * START.unit)
+    halves = read_program(HEAD.replace("d0=8", "d0=48").replace("unit 1", "unit 2.672") + "s2 = CONV_3X1(s0, d0) x2")
+    assert (halves.width, halves.but(unit=2 * 2.672).width) == (128, 257)  # 257 channels have no halves
+    found = widened(halves, 2)
+    resolve(found)
+    assert found.width == 256
+    never = read_program(HEAD + "s2 = RED_SUM(s0)")
+    assert widened(never, 2) == never.but(unit=2.0)
 
 
 def test_a_program_that_fits_at_no_unit_near_the_size_is_refused_for_its_size() -> None:

@@ -204,6 +204,14 @@ def rescaled(program: Program, parameters: int) -> Program:
     return program.but(unit=unit)
 
 
+def widened(program: Program, times: float) -> Program:
+    """The program with `times` its unit or, where its widths do not fit there, with the unit nearest to that, of those
+    that make some dim a whole number of channels, at which they do. Where they fit at none, `times` its unit."""
+    units, unit = _Units(program), times * program.unit
+    fitting = (other for other in (unit, *_whole_units(program, unit)) if units.size(other) is not None)
+    return program.but(unit=next(fitting, unit))
+
+
 class _Units:
     """The sizes of a program at the units tried so far; `refused` says why the first of those at which its widths do
     not fit is none."""

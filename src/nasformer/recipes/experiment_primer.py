@@ -19,7 +19,7 @@ from torch import nn
 from nasformer.errors import RequestError, RunError
 from nasformer.measures.speedup import speedup
 from nasformer.measures.statistics import mean_interval
-from nasformer.models.program import rescaled
+from nasformer.models.program import rescaled, widened
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.experiment import LABELS, VOCABULARIES, Experiment, hand_over
 from nasformer.recipes.recipe import Recipe
@@ -86,7 +86,7 @@ class PrimerExperiment(Experiment):
         if name in LARGER:
             program = found if LARGER[name] == "found" else start
             if name.startswith("wider"):
-                return self._row(name, program.but(unit=2 * program.unit), self.trial.but(parameters=None))
+                return self._row(name, widened(program, 2), self.trial.but(parameters=None))
             return self._row(name, program, self.trial.but(budget=3 * self.trial.budget))
         settings = getattr(self.recipe.space, "settings", {"depth": start.depth})
         program = PROGRAMS[f"program-{name.removesuffix('_program').replace('_', '-')}"](**settings)
