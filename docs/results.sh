@@ -38,5 +38,5 @@ for budget in 10 30; do
     strategy.confirmation.runs=3 strategy.confirmation.noise=5 \
     'controls=[start,gelu,squared_relu,convolved,transformer_plus_plus,primer_ez,primer]' --run "runs/primer-source-$budget"
 done
-nasformer search primer "task.path=$DATA/english-novels" strategy.programs=200 strategy.confirmation.top=6 \
-  'controls=[start,random_mutation,primer_ez,primer,longer,longer_start,wider,wider_start]' --run runs/primer-evolution
+nasformer search primer "task.path=$DATA/english-novels" strategy.programs=300 strategy.workers=1 \
+  'controls=[start,random_mutation,primer_ez,primer,longer,longer_start,wider,wider_start]' --run runs/primer-evolution-300
