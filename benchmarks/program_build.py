@@ -17,6 +17,7 @@ from nasformer.models.transformer import ModelSettings
 from nasformer.spaces.known_programs import PROGRAMS
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import mutant_of
+from nasformer.strategies.evaluate_program import Trial
 
 SHORTEST_HURDLE, BAR = 1.43, 0.05
 MUTANTS, AWAY, BATCH, LENGTH, VOCABULARY = 50, 3, 64, 64, 256
@@ -48,7 +49,8 @@ def _prepared(program: Program, size: int, settings: ModelSettings) -> None:
     try:
         program = rescaled(program, size)
         core_parameters(program)
-        features(program, settings, BATCH, LENGTH)
+        if Trial().refused(features(program, settings, BATCH, LENGTH)):
+            return  # too large to be begun
         check_causal(program, LENGTH, seed=1)
         build(program, settings, seed=1)
     except RequestError:

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import nn
 
 from nasformer.errors import RequestError
-from nasformer.measures.step_cost import StepCost, calibrate, features
+from nasformer.measures.step_cost import Features, StepCost, calibrate, features
 from nasformer.models.build import build
 from nasformer.models.program import TOLERANCE, LeakError, check_causal, check_trained
 from nasformer.models.size import core_parameters
@@ -71,6 +71,15 @@ class Trial(Value):
     step_cost: StepCost = StepCost()
     patience: Annotated[float, Field(gt=0)] = 20.0
     memory: Annotated[Count, Field(ge=1)] = 8 * 2**30
+
+    def refused(self, counted: Features) -> tuple[Cause, str] | None:
+        """Why a program is not begun whose update takes what was counted; None where it is."""
+        step = self.step_cost.seconds(counted)
+        if (written := 4e6 * counted.elements) > self.memory:
+            return "out of memory", f"an update writes {written:,.0f} bytes, expected {self.memory:,}"
+        if step > self.budget:
+            return "time-out", f"an update costs {step:.3g} s, the budget is {self.budget:g} s"
+        return None
 
 
 @dataclass(frozen=True)
@@ -209,10 +218,8 @@ class _Attempt:
         if step <= 0:
             raise RequestError(f"strategy.step_cost charges {step} seconds for an update; expected a positive price")
         self.found = replace(self.found, step_seconds=step)
-        if (written := 4e6 * counted.elements) > trial.memory:
-            raise _InvalidError("out of memory", f"an update writes {written:,.0f} bytes, expected {trial.memory:,}")
-        if step > trial.budget:
-            raise _InvalidError("time-out", f"an update costs {step:.3g} s, the budget is {trial.budget:g} s")
+        if refused := trial.refused(counted):
+            raise _InvalidError(*refused)
         with _blamed("loss is no number"):
             check_causal(program, length, derive(self.seed, "guard", self.number))
         with _blamed("error"):
