@@ -8,7 +8,23 @@ import numpy as np
 import pytest
 
 from nasformer.errors import RequestError
-from nasformer.measures.statistics import Interval, bootstrap_interval, mean_interval, rank_correlation
+from nasformer.measures.statistics import (
+    Interval,
+    bootstrap_interval,
+    geometric_interval,
+    mean_interval,
+    rank_correlation,
+)
+
+
+def test_a_geometric_interval_of_few_wide_values_stays_positive() -> None:
+    interval = geometric_interval([34.0, 40.6])
+    assert interval.value == pytest.approx((34.0 * 40.6) ** 0.5)
+    assert interval.low is not None
+    assert interval.high is not None
+    assert 0 < interval.low < 34.0 < 40.6 < interval.high
+    assert interval.low * interval.high == pytest.approx(interval.value**2)
+    assert geometric_interval([3.0]) == Interval(pytest.approx(3.0), None, None)
 
 
 def test_the_mean_interval_is_students() -> None:

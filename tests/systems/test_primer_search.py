@@ -155,6 +155,8 @@ def test_every_arm_has_its_row_and_keeps_to_its_budget(finished: Path) -> None:
             costs = [cost for cost, _ in run]
             assert costs == sorted(costs)
             assert 0.75 * row["budget"] < costs[-1] <= row["budget"] * (1 + 1e-12), name
+        perplexity = row["scorecard"]["perplexity"]
+        assert perplexity["low"] * perplexity["high"] == pytest.approx(perplexity["value"] ** 2), name
         assert row["validation_loss"] == pytest.approx(sum(run[-1][1] for run in row["curves"]) / len(row["curves"]))
     for name in ("found", "start", "random_mutation", "primer_ez"):
         size = rows[name]["scorecard"]["core_parameters"]

@@ -47,6 +47,16 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def geometric_interval(values: Sequence[float]) -> Interval:
+    """The geometric mean of positive values and its 95 % interval, Student's t of their logarithm: always positive.
+
+    One value alone has no bounds. Raises `RequestError` without any value.
+    """
+    logarithm = mean_interval([math.log(value) for value in values])
+    low, high = (None if bound is None else math.exp(bound) for bound in (logarithm.low, logarithm.high))
+    return Interval(math.exp(logarithm.value), low, high)
+
+
 def bootstrap_interval(
     values: Sequence[float],
     statistic: Callable[[np.ndarray], float] = lambda sample: float(sample.mean()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 
 from nasformer.errors import RequestError, RunError
 from nasformer.measures.speedup import speedup
-from nasformer.measures.statistics import mean_interval
+from nasformer.measures.statistics import Interval, geometric_interval, mean_interval
 from nasformer.models.program import rescaled, widened
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.experiment import LABELS, VOCABULARIES, Experiment, hand_over
@@ -309,12 +309,12 @@ def _curve(evaluation: Evaluation) -> list[list[float]]:
     return [list(pair) for pair in {point.cost: point.loss for point in evaluation.curve}.items()]
 
 
-def _interval(values: Sequence[float]) -> dict[str, float]:
+def _interval(values: Sequence[float], of: Callable[[Sequence[float]], Interval] = mean_interval) -> dict[str, float]:
     """Mean and 95 % interval over fresh starts; without an interval where there is one run, and without numbers where a
     run failed."""
     if not all(map(math.isfinite, values)):
         return {}
-    return _data(mean_interval(values)) if len(values) > 1 else {"value": values[0]}
+    return _data(of(values)) if len(values) > 1 else {"value": values[0]}
 
 
 def _data(interval: Any) -> dict[str, float]:
@@ -322,11 +322,13 @@ def _data(interval: Any) -> dict[str, float]:
 
 
 def _pooled(qualities: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The qualities of several runs as one: means, with the interval over the runs."""
+    """The qualities of several runs as one: means, with the interval over the runs; of perplexities the geometric mean,
+    that of the mean loss."""
     pooled: dict[str, Any] = {"split": qualities[0]["split"]}
     for name, first in qualities[0].items():
         if isinstance(first, dict):
-            pooled[name] = first | _interval([quality[name]["value"] for quality in qualities])
+            values = [quality[name]["value"] for quality in qualities]
+            pooled[name] = first | _interval(values, geometric_interval if name == "perplexity" else mean_interval)
         elif isinstance(first, float):
             pooled[name] = fmean([quality[name] for quality in qualities])
     return pooled
