@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasformer.errors import RequestError
@@ -254,6 +255,27 @@ def test_channels_last_stays_and_changes_nothing(value: Any, stride: int) -> Non
         last = operator(x.contiguous(memory_format=torch.channels_last))
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert value.kind == "noise" or torch.allclose(last, plain, rtol=0, atol=1e-12)
+
+
+class _Strides(TorchDispatchMode):
+    """Remembers the kernels and strides of all convolutions, backward ones too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: set[tuple[int, int]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = {torch.ops.aten.convolution.default: 1, torch.ops.aten.convolution_backward.default: 2}.get(func)
+        if place is not None:
+            self.met.add((args[place].shape[-1], args[place + 2][0]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_convolution_of_one_tap_has_a_stride() -> None:
+    with _Strides() as strides:
+        for layer in (FactorisedReduction(4, 4), Projection(4, 2, 1, 2), Projection(4, 4, 3, 2)):
+            drawn(layer)(images(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
+    assert strides.met == {(1, 1), (3, 2)}
 
 
 def test_other_operators_are_told_apart() -> None:
