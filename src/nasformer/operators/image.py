@@ -82,7 +82,7 @@ class Convolution(nn.Module):
         """(batch, inputs, height, width) → (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉)."""
         if self.groups > 1:
             return depthwise_image(x, self.weight, self.stride, self.dilation)
-        if self.weight.shape[-1] == 1:  # with a stride of its own the CPU library writes past its memory (PyTorch 2.13)
+        if self.weight.shape[-1] == 1:  # with a stride of its own, oneDNN writes past its memory (its issue 6035)
             return F.conv2d(x[:, :, :: self.stride, :: self.stride], self.weight)
         return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation)
 
