@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_what_is_not_measured_stays_unknown() -> None:
     assert members([]) == ()
     comparison = read_comparison({"rows": [{"name": "found", "scorecard": None}, {"name": "other"}]})
     assert comparison.row("found") is not None
-    assert cells(comparison, comparison.rows[1]) == ("other", "–", "–", "–", "–", "–", "–", "–")
+    assert cells(comparison, comparison.rows[1]) == ("other", "–", "–", "–", "–", "–", "–")
     assert "no verdict" in verdict(comparison)
 
 
@@ -130,6 +131,13 @@ def test_the_table_marks_the_found_and_what_is_above_the_limit() -> None:
     assert limit_text(comparison).startswith("Limit: core parameters ≤ 1.80 M.")
     assert "| **ShrinkNAS (found) ★** | **1.70 M** |" in markdown_table(comparison)
     assert rich_table(comparison).row_count == 5
+
+
+def test_without_a_reference_there_is_no_column_of_differences() -> None:
+    whole = read_comparison(result())
+    comparison = replace(whole, rows=tuple(row for row in whole.rows if row.name != whole.reference))
+    assert header(comparison)[5:] == ("BLEU", "chrF")
+    assert cells(comparison, comparison.rows[0])[5:] == ("32.1 (31.3–32.9)", "54.2 (53.4–55.0)")
 
 
 def test_other_tasks_show_their_own_quality() -> None:

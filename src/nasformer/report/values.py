@@ -122,6 +122,11 @@ class Comparison:
         """What heads a column of differences."""
         return f"Δ {self.main.label} to {_REFERENCES[self.reference]}"
 
+    @property
+    def differs(self) -> bool:
+        """Whether there is a row that differences can be taken to."""
+        return self.row(self.reference) is not None
+
     def row(self, name: str) -> Row | None:
         """The first row of that name."""
         return next((row for row in self.rows if row.name == name), None)
