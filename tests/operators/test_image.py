@@ -271,11 +271,12 @@ class _Strides(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_no_convolution_of_one_tap_has_a_stride() -> None:
-    with _Strides() as strides:
-        for layer in (FactorisedReduction(4, 4), Projection(4, 2, 1, 2), Projection(4, 4, 3, 2)):
-            drawn(layer)(images(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
-    assert strides.met == {(1, 1), (3, 2)}
+@pytest.mark.parametrize(("channels", "strides"), [(4, {(1, 1), (3, 2)}), (16, {(1, 2), (3, 2)})])
+def test_no_convolution_of_one_tap_and_few_channels_has_a_stride(channels: int, strides: set[tuple[int, int]]) -> None:
+    with _Strides() as found:
+        for layer in (FactorisedReduction(channels, 4), Projection(channels, 2, 1, 2), Projection(channels, 4, 3, 2)):
+            drawn(layer)(images(2, channels, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
+    assert found.met == strides
 
 
 def test_other_operators_are_told_apart() -> None:

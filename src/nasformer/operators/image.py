@@ -27,6 +27,10 @@ from torch.nn import functional as F
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.depthwise_image import depthwise_image
 
+BLOCK = 16
+"""Below so many channels a 1×1 convolution with a stride takes every second pixel itself: oneDNN would write past its
+memory below a block of channels (its issue 6035; 8 measured with AVX2, 16 is the largest block). It is faster above."""
+
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
     """x (batch, channels, height, width) with whole images set to zero with this probability, the others scaled up."""
@@ -82,7 +86,7 @@ class Convolution(nn.Module):
         """(batch, inputs, height, width) → (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉)."""
         if self.groups > 1:
             return depthwise_image(x, self.weight, self.stride, self.dilation)
-        if self.weight.shape[-1] == 1:  # with a stride of its own, oneDNN writes past its memory (its issue 6035)
+        if self.weight.shape[-1] == 1 and x.shape[1] < BLOCK:
             return F.conv2d(x[:, :, :: self.stride, :: self.stride], self.weight)
         return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation)
 
