@@ -4,6 +4,7 @@
 set -eu
 DATA="$1"; what="$2"; shift 2
 export OMP_NUM_THREADS=1
+table="table=$DATA/nas-tables/nas-bench-201-mini/accuracies.csv.gz"
 
 # search NAME ARGUMENT…
 search() {
@@ -15,11 +16,10 @@ for seed in "$@"; do
   case "$what" in
     table)  # NAS-Bench-201 looked up after 12 epochs
       search "rome-table-$seed" rome-nasbench201 "task.path=$DATA/cifar10-jpeg" "seed=$seed" \
-        "table=$DATA/nas-tables/nas-bench-201-mini/accuracies.csv.gz" \
-        'controls=[random_architecture,gdas,darts,table_best]' ;;
+        "$table" 'controls=[random_architecture,gdas,darts,table_best]' ;;
     longer)  # the same search with four times the updates
       search "rome-table-longer-$seed" rome-nasbench201 "task.path=$DATA/cifar10-jpeg" "seed=$seed" \
-        "table=$DATA/nas-tables/nas-bench-201-mini/accuracies.csv.gz" strategy.training.updates=1600 'controls=[]' ;;
+        "$table" strategy.training.updates=1600 'controls=[]' ;;
     images)  # S2 and S4, all arms at the size of the search
       for space in s2 s4; do
         search "rome-$space-$seed" rome-small "task.path=$DATA/cifar10-jpeg" "seed=$seed" "space.name=$space"

@@ -86,7 +86,7 @@ class Convolution(nn.Module):
         """(batch, inputs, height, width) → (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉)."""
         if self.groups > 1:
             return depthwise_image(x, self.weight, self.stride, self.dilation)
-        if self.weight.shape[-1] == 1 and x.shape[1] < BLOCK:
+        if self.stride > 1 and self.weight.shape[-1] == 1 and x.shape[1] < BLOCK:
             return F.conv2d(x[:, :, :: self.stride, :: self.stride], self.weight)
         return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation)
 

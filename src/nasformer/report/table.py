@@ -53,7 +53,7 @@ def header(comparison: Comparison) -> tuple[str, ...]:
     """The names of the columns; differences are told where there is a row to take them to."""
     qualities = (quality.label for quality in comparison.qualities)
     sizes = ("core parameters", "total", "FLOPs", "updates")
-    return ("model", *sizes, *qualities, *([comparison.difference_label] if comparison.differs else []))
+    return ("model", *sizes, *qualities, *([comparison.difference_label] if comparison.has_reference else []))
 
 
 def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
         amount(row.flops),
         f"{amount(row.searched)} + {amount(row.trained)}" if row.searched else amount(row.updates),
         *(measured(row.qualities.get(quality.name), quality) for quality in comparison.qualities),
-        *(["reference" if row.name == comparison.reference else difference] if comparison.differs else []),
+        *(["reference" if row.name == comparison.reference else difference] if comparison.has_reference else []),
     )
 
 
@@ -86,7 +86,7 @@ def limit_text(comparison: Comparison) -> str:
     parts = [f"Limit: {', '.join(limits)}." if limits else "No limit was set."]
     parts += [f"Quality on the {' and '.join(splits)} split."] if splits else []
     if comparison.rows and not comparison.main.higher_is_better:
-        gain = ": a negative Δ is a gain" if comparison.differs else ""
+        gain = ": a negative Δ is a gain" if comparison.has_reference else ""
         parts.append(f"Lower {comparison.main.label} is better{gain}.")
     found = comparison.row(FOUND)
     if found is not None:

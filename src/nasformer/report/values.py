@@ -123,7 +123,7 @@ class Comparison:
         return f"Δ {self.main.label} to {_REFERENCES[self.reference]}"
 
     @property
-    def differs(self) -> bool:
+    def has_reference(self) -> bool:
         """Whether there is a row that differences can be taken to."""
         return self.row(self.reference) is not None
 
