@@ -69,6 +69,13 @@ def test_seeds_of_one_recipe_are_averaged_with_their_intervals(tmp_path: Path) -
     assert transformer.endswith("| – | +2.4 ± 6.4 |")
 
 
+def test_there_is_no_column_for_a_reference_that_was_not_run(tmp_path: Path) -> None:
+    rows = [row("found", "Found", 34.1, 1_700_000), row("lite_transformer", "Lite Transformer", 31.2, 1_790_000)]
+    table = compare([write_run(tmp_path / name, seed, rows=rows) for seed, name in enumerate("ab")])
+    assert "Δ BLEU to Transformer" not in table
+    assert "| Lite Transformer | 2 | 1.79 M | 31.2 ± 0.0 | – | +2.9 ± 0.0 |" in table
+
+
 def test_other_recipes_and_unfinished_runs_are_not_averaged(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / name, seed) for seed, name in enumerate("abc")]
     (folders[1] / "recipe.json").write_text(json.dumps({"seed": 1, "strategy": {"rounds": 9}}), encoding="utf-8")

@@ -33,6 +33,7 @@ def test_it_tells_what_one_needs_to_repeat_the_run() -> None:
     assert (versions["torch"].split("+")[0], versions["numpy"]) == (torch.__version__.split("+")[0], numpy.__version__)
     assert told["threads"] == torch.get_num_threads()
     assert told["cpus"] >= 1
+    assert told["processor"].startswith(platform.machine() + " ")
     assert (told["device"] == "cpu") == (not torch.cuda.is_available())
     assert datetime.fromisoformat(told["started"]).tzinfo is not None
 

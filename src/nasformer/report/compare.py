@@ -46,14 +46,8 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
     title = f"**{runs[0].provenance.recipe_name or 'recipe'}**: {count} ({', '.join(names)}), seeds {seeds}"
     title += "; ± is the 95 % Student interval over seeds" if len(runs) > 1 else ""
     labels = [quality.label for quality in first.qualities]
-    header = (
-        "model",
-        "runs",
-        "core parameters",
-        *labels,
-        first.difference_label,
-        f"Δ {first.main.label}, found − model",
-    )
+    to_reference = [first.difference_label] if _have_reference(runs) else []
+    header = ("model", "runs", "core parameters", *labels, *to_reference, f"Δ {first.main.label}, found − model")
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
     table = f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
     searches = [run.differentiable for run in runs if run.differentiable is not None]
@@ -134,7 +128,12 @@ def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
         run.comparison.difference(best, row) for run, row in found if (best := run.comparison.row(FOUND)) is not None
     )
     size = amount(_mean(sizes)) if sizes else MISSING
-    return (found[0][1].label, str(len(found)), size, *qualities, to_reference, of_found)
+    differences = (to_reference, of_found) if _have_reference(runs) else (of_found,)
+    return (found[0][1].label, str(len(found)), size, *qualities, *differences)
+
+
+def _have_reference(runs: Iterable[Gathered]) -> bool:
+    return any(run.comparison.has_reference for run in runs)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -20,13 +20,15 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "sacrebleu", "numpy", "pillo
 def environment(seed: int, command: str) -> dict[str, Any]:
     """Versions, platform, device, git commit (`None` outside a checkout), seed, command and start time, as plain data.
 
-    Holds no host name, user name or path of the machine.
+    The processor is told with the widest vector instructions that PyTorch uses on it: with others the same seed may
+    give other numbers. Holds no host name, user name or path of the machine.
     """
     cuda = torch.cuda.is_available()
     return {
         "versions": {"python": platform.python_version(), "nasformer": nasformer.__version__}
         | {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
