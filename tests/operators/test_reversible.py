@@ -296,6 +296,21 @@ def test_a_compiled_model_gives_the_same(backend: str) -> None:
     torch.compiler.reset()
 
 
+@pytest.mark.slow
+def test_the_passes_of_a_stack_are_in_no_compiled_graph() -> None:
+    calls: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Any]) -> Any:
+        calls.extend(str(node.target) for node in graph.graph.nodes if node.op.startswith("call"))
+        return graph.forward
+
+    torch.compiler.reset()
+    network_gradients(torch.compile(Network(), backend=backend), SOURCE, TARGET)
+    torch.compiler.reset()
+    assert sum("linear" in call for call in calls) == 3  # around the stacks
+    assert not any("cat" in call or "layer_norm" in call for call in calls)
+
+
 def _half(rank: int, folder: str) -> None:
     """One of two processes: the gradients of its half of the batch, averaged with the other's."""
     torch.set_num_threads(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy import stats
+import scipy
 
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import Interval
@@ -13,5 +13,5 @@ def accuracy(correct: int, count: int, level: float = 0.95) -> Interval:
     0 and 100 % too. Raises `RequestError` without things, or for more right ones than there are."""
     if count < 1 or not 0 <= correct <= count:
         raise RequestError(f"expected at least one thing, and from none to all of them right; got {correct} of {count}")
-    found = stats.binomtest(correct, count).proportion_ci(level, method="wilson")
+    found = scipy.stats.binomtest(correct, count).proportion_ci(level, method="wilson")
     return Interval(100 * correct / count, 100 * float(found.low), 100 * float(found.high))

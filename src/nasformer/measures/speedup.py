@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import Interval
@@ -103,7 +103,7 @@ def speedup(start: Sequence[Run], other: Sequence[Run], *, level: float = 0.95) 
     if not (total := sum(variances)):
         return Interval(value, value, value)
     freedom = total**2 / sum(part**2 / (len(one) - 1) for part, one in zip(variances, left_out, strict=True))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * total**0.5
+    half = float(scipy.stats.t.ppf(0.5 + level / 2, freedom)) * total**0.5
     return Interval(value, value * float(np.exp(-half)), value * float(np.exp(half)))
 
 
@@ -119,11 +119,11 @@ def power_law(costs: Numbers, losses: Numbers, level: float = 0.95) -> PowerLaw:
         raise RequestError(f"expected a loss for each of at least two costs for a power law, got {len(cost)} costs")
     if not (np.isfinite([cost, loss]).all() and min(cost.min(), loss.min()) > 0):
         raise RequestError("expected positive costs and losses for a power law")
-    fit = stats.linregress(np.log(cost), np.log(loss))
+    fit = scipy.stats.linregress(np.log(cost), np.log(loss))
     k = -float(fit.slope)
     if len(cost) == 2:
         return PowerLaw(float(np.exp(fit.intercept)), Interval(k, None, None), 1.0)
-    half = float(stats.t.ppf(0.5 + level / 2, len(cost) - 2) * fit.stderr)
+    half = float(scipy.stats.t.ppf(0.5 + level / 2, len(cost) - 2) * fit.stderr)
     return PowerLaw(float(np.exp(fit.intercept)), Interval(k, k - half, k + half), float(fit.rvalue**2))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from nasformer.errors import RequestError
 
@@ -43,7 +43,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     mean = float(sample.mean())
     if len(sample) == 1:
         return Interval(mean, None, None)
-    half = float(stats.t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample)))
+    half = float(scipy.stats.t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample)))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -85,8 +85,8 @@ def rank_correlation(
         raise RequestError(f"expected two equally long lists of at least two scores, got {len(a)} and {len(b)}")
     pairs = np.stack([np.asarray(a, dtype=float), np.asarray(b, dtype=float)], axis=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        spearman = float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+        warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+        spearman = float(scipy.stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
     kendall = _bootstrap(pairs, _kendall, resamples if len(pairs) > 3 else 0, seed, level)
     return RankCorrelation(kendall, spearman, len(pairs))
 
@@ -94,7 +94,7 @@ def rank_correlation(
 def _kendall(pairs: np.ndarray) -> float:
     if len(pairs) == 2:  # where SciPy divides by zero
         return float(np.sign(np.diff(pairs, axis=0).prod())) or math.nan
-    return float(stats.kendalltau(pairs[:, 0], pairs[:, 1], method="asymptotic").statistic)
+    return float(scipy.stats.kendalltau(pairs[:, 0], pairs[:, 1], method="asymptotic").statistic)
 
 
 def _bootstrap(

@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import scipy
 import torch
 from pydantic import Field
-from scipy.optimize import nnls
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -178,7 +178,7 @@ def fitted(counts: Sequence[Features], seconds: Sequence[float]) -> StepCost:
     """The nonnegative prices whose predictions have the least squared relative errors."""
     rows = np.array([[*astuple(counted), 1.0] for counted in counts]) / np.array(seconds)[:, None]
     scale = rows.max(0)
-    prices = nnls(rows / scale, np.ones(len(rows)))[0] / scale
+    prices = scipy.optimize.nnls(rows / scale, np.ones(len(rows)))[0] / scale
     gflop, elements, operation, constant = map(float, prices)
     return StepCost(gflop=gflop, elements=elements, operation=operation, constant=constant)
 

@@ -23,8 +23,9 @@ graph, and serves both for the inverse and for its gradients. How ours differs f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import wraps
 from typing import Any, Literal
 
 import torch
@@ -38,6 +39,18 @@ from nasformer.operators.streams import Kept, Streams
 
 Backward = Literal["stored", "rebuilt"]
 Pooling = Literal["max", "mean"]
+
+
+def _not_compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`torch.compiler.disable`, which takes seconds to import the compiler, put off until something is compiled."""
+
+    @wraps(function)
+    def call(*arguments: Any, **options: Any) -> Tensor:
+        run = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        found: Tensor = run(*arguments, **options)
+        return found
+
+    return call
 
 
 def pool(inputs: Sequence[Tensor], pooling: Pooling) -> Tensor:
@@ -123,7 +136,7 @@ class ReversibleStack(nn.Module):
         """The nodes, layer by layer."""
         return [list(layer["nodes"]) for layer in self.layers]  # type: ignore[index]
 
-    @torch.compiler.disable
+    @_not_compiled
     def forward(
         self,
         x: Tensor,

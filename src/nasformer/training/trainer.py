@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
-from lightning_fabric import Fabric
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -16,6 +15,9 @@ from nasformer.supernets.sgd import SliceSgd
 from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive, seeded
 from nasformer.training.schedule import InverseSquareRoot, Schedule
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
 Optimizer = SliceAdam | SliceSgd
@@ -71,6 +73,8 @@ class Training(Value):
 
 def fabric(precision: Precision) -> Fabric:
     """The device (a CUDA GPU where there is one, else the CPU) and the precision of the work."""
+    from lightning_fabric import Fabric  # takes seconds to import, with PyTorch's compiler
+
     return Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1, precision=precision)
 
 
