@@ -91,6 +91,16 @@ def test_what_was_rewound_does_not_count_until_it_is_done_again() -> None:
     assert search.warnings == ()
 
 
+def test_what_comes_after_the_cell_that_a_search_takes_when_it_stops_does_not_count() -> None:
+    events = [*epoch_events("search", 1, 2), *epoch_events("search", 2, 7, text=WARNING)]
+    measured = {"event": "eigenvalue", "stage": "search", "update": 20, "eigenvalue": 3.0}
+    assert len(watched([*events, measured]).search.warnings) == 1  # type: ignore[union-attr]
+    search = watched([*events, measured | {"stopped": True, "taken": 10}]).search
+    assert search is not None
+    assert [epoch.number for epoch in search.epochs] == [1]
+    assert search.warnings == ()
+
+
 def test_a_warning_without_its_epoch_is_not_yet_one() -> None:
     half = epoch_events("search", 2, 7, text=WARNING)[:1]  # cut off between the two events
     watch = watched([*epoch_events("search", 1, 2), *half])

@@ -26,7 +26,7 @@ from nasformer.spaces.families import read_architecture, reads_images
 from nasformer.spaces.image_cell import BlockChain, ImageCells, StagedCells
 from nasformer.spaces.known_cells import CELLS, SPACES, cell, darts_v2, s0
 from nasformer.spaces.named import ARCHITECTURES, NamedSpace
-from nasformer.spaces.open import one_of
+from nasformer.spaces.open import first_of, one_of
 from nasformer.spaces.space import Space
 
 TOPOLOGIES = 1 * 3 * 6 * 10
@@ -135,6 +135,13 @@ TWO: Any = cell([(0, Skip()), (1, Skip())])
         (lambda: BlockChain(stages=(1,), blocks=(cell([(0, MaxPool())], inputs=1),)), "max_pool does not .* chain"),
         (lambda: ImageCells(channels=1, normal=TWO, reduction=TWO), "channels"),
         (lambda: Cell(nodes=(Node(edges=(Edge(source=2, operator=Skip()),)),)), "reads from 2"),
+        (lambda: Cell(nodes=(Node(edges=(Edge(source=one_of(0, 1), operator=Skip()),)),)), "source of an edge is left"),
+        (lambda: Cell(inputs=one_of(1, 2), nodes=TWO.nodes), "inputs is left open"),
+        (lambda: Cell(nodes=one_of(TWO.nodes, ONE.nodes)), "nodes is left open"),
+        (lambda: Cell(nodes=(one_of(*TWO.nodes, *ONE.nodes),)), "nodes.0 is left open"),
+        (lambda: Cell(nodes=(Node(edges=first_of((1,), TWO.nodes[0].edges)),)), "nodes.0.edges is left open"),
+        (lambda: StagedCells(cell=cell([(0, MaxPool(kernel=one_of(2, 3)))], inputs=1)), "has an even kernel"),
+        (lambda: BlockChain(blocks=first_of((1,), (ONE,))), "blocks is left open"),
     ],
 )
 def test_what_does_not_fit_is_refused(make: Any, words: str) -> None:
@@ -143,6 +150,7 @@ def test_what_does_not_fit_is_refused(make: Any, words: str) -> None:
 
 
 def test_an_open_frame_is_a_space() -> None:
+    assert Space(StagedCells(cell=one_of(ONE, cell([(0, MaxPool())], inputs=1)))).size == 2
     space = Space(ImageCells(channels=one_of(8, 16), cells=one_of(5, 8), normal=TWO, reduction=TWO))
     assert space.size == 4
     assert Space(BlockChain(stages=(one_of(1, 2), 1), blocks=(ONE,) * 3)).size == 2

@@ -101,11 +101,12 @@ class _Model(nn.Module):
 @dataclass
 class Hill:
     """A task on a landscape: its loss times a noisy factor, on batches that shift the targets; `broken` are the calls
-    at which it is no number."""
+    at which it is no number, `steep` those at which its gradient is none in one weight."""
 
     seed: int = 1
     noise: float = 0.0
     broken: frozenset[int] = frozenset()
+    steep: frozenset[int] = frozenset()
     calls: int = 0
     met: list[float] = field(default_factory=list)
 
@@ -120,6 +121,9 @@ class Hill:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.calls)
         factor = 1 + self.noise * float(torch.randn((), generator=generator))
         value: Tensor = model.value(batch.shift) * factor
+        if self.calls in self.steep:
+            weight = next(model.parameters())
+            value = value + 0.0 * (weight - weight.detach()).sqrt().sum()
         return value * float("nan") if self.calls in self.broken else value
 
 

@@ -313,7 +313,7 @@ def test_the_eigenvalue_is_that_of_the_hessian_of_the_logits() -> None:
 def test_a_search_stops_where_the_eigenvalue_grows_and_gives_back_the_earlier_cell() -> None:
     assert moving_means([1, 2, 3, 4], 3) == [2, 3]
     darts = Darts(training=TRAINING.but(updates=40), logits=FAST, epochs=2)
-    strategy = EarlyStopping(darts=darts, every=1, window=2, back=2)
+    strategy = EarlyStopping(darts=darts, every=1, window=2, back=2, not_before=0)
     search, _ = on_landscape(strategy)
     values = iter([1.0] * 9 + [2.0] * 30)
     search._eigenvalue = lambda update: next(values)
@@ -322,20 +322,33 @@ def test_a_search_stops_where_the_eigenvalue_grows_and_gives_back_the_earlier_ce
         seen.append((search.search.best(), search.step().events))
     measured = [fields for _, events in seen for name, fields in events if name == "eigenvalue"]
     assert len(measured) == 10  # mean (1 + 2) / 2 > 1.3
-    assert measured[-1]["taken"] == 8
+    assert measured[-1]["taken"] == 7  # the middle of the window that ends at 8
     assert [name for name, _ in seen[-1][1]][-1] == "derived"
     kept = {name: logits.clone() for name, logits in search.search.logits.items()}
-    search._put(search.kept[7])
+    search._put(search.kept[6])
     earlier = search.search.best()
     search._put(kept)
     assert search.best() == earlier
-    early = EarlyStopping(darts=darts, every=1, window=2, back=2, not_before=0.5)
+    early = EarlyStopping(darts=darts, every=1, window=2, back=2, not_before=0.4)
     search, _ = on_landscape(early)
     values = iter([1.0] * 9 + [2.0] * 10 + [4.0] * 30)
     search._eigenvalue = lambda update: next(values)
     while not search.finished():
         search.step()
-    assert search.search.path.updates == 20  # the first rise came before half of the updates
+    assert search.search.path.updates == 20  # what came before the first rise is too early
+    assert search.measured[search.settings.taken] == 17
+
+
+def test_what_may_be_taken_is_late_enough() -> None:
+    darts = Darts(training=TRAINING.but(updates=40), logits=FAST, epochs=2)
+    for earliest, last in ((7, 10), (8, 11), (9, 40)):
+        strategy = EarlyStopping(darts=darts, every=1, window=2, back=2, not_before=earliest / 40)
+        search, _ = on_landscape(strategy)
+        values = iter([1.0] * 9 + [2.0, *[1.0] * 30])
+        search._eigenvalue = lambda update, values=values: next(values)
+        while not search.finished():
+            search.step()
+        assert search.search.path.updates == last
 
 
 def test_what_the_eigenvalue_cannot_tell_stops_nothing() -> None:

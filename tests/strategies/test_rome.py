@@ -319,6 +319,28 @@ def test_a_loss_that_is_no_number_is_drawn_again(call: int) -> None:
     assert sum(map(sum, search.watch.passes.values())) == 6 * 2 * 4  # what failed is not counted
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_no_number_is_drawn_again(clip: float | None) -> None:
+    search, landscape = on_landscape(task=Hill(steep=frozenset({8})), training=TRAINING.but(clip=clip))
+    events = [json.loads(event) for event in to_the_end(search)]
+    assert [fields for name, fields in events if name == "redrawn"] == [{"update": 2, "half": "weights", "tries": 1}]
+    assert search.rewound == 0
+    assert all(bool(weight.isfinite().all()) for weight in landscape.weights.values())
+
+
+def test_weights_that_are_no_numbers_rewind_though_they_do_not_run() -> None:
+    twin, told = on_landscape(t0(dim=8, blocks=1, nodes=2))
+    twin.step()
+    told.ran.clear()
+    twin.step()
+    ran = {f"{edge.name}.{option}" for selection in told.ran for edge, _, option, _ in told.running(selection)}
+    search, landscape = on_landscape(t0(dim=8, blocks=1, nodes=2))
+    search.step()
+    landscape.weights[next(name for name in landscape.weights if name not in ran)].fill_(math.nan)
+    assert search.step().events == (("rewound", {"update": 2, "to": 0, "slower": 0.5}),)
+    assert all(bool(weight.isfinite().all()) for weight in landscape.weights.values())
+
+
 def test_a_loss_that_stays_no_number_rewinds_and_then_ends_with_a_reason() -> None:
     search, _ = on_landscape(task=Hill(broken=frozenset(range(9, 18))))
     events = [json.loads(event) for event in to_the_end(search)]

@@ -20,8 +20,11 @@ from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Quiet, Stage
+from nasformer.spaces.cell import Skip, chosen_inputs
 from nasformer.spaces.named import OPERATORS, shrinknas, shrinknas_small
+from nasformer.spaces.sequence_cell import CellDecoderOnly
 from nasformer.spaces.space import Members, Space
+from nasformer.spaces.transformer import Attention, FeedForward
 from nasformer.strategies import single_path
 from nasformer.strategies.drive import drive
 from nasformer.strategies.objective import Objective
@@ -405,6 +408,17 @@ def test_the_smallest_is_the_smallest() -> None:
     assert core_parameters(Objective().smallest(few, SETTINGS)) == least
     found = Objective(max_flops=1).smallest(few, SETTINGS)
     assert core_flops(found) == min(map(core_flops, few.members()))
+
+
+def test_the_smallest_and_the_largest_cell_are_found_whatever_edges_they_need() -> None:
+    for source in range(5):
+        pools: list[tuple[Any, ...]] = [(Attention(heads=2), FeedForward(ratio=4))] * 5
+        pools[source] = (FeedForward(ratio=1), Skip())
+        cell = chosen_inputs(pools, nodes=2)
+        space = Space(CellDecoderOnly(dim=8, blocks=1, cell=cell))
+        sizes = [core_parameters(member) for member in space.members()]
+        assert core_parameters(Objective(max_core_parameters=1).smallest(space, SETTINGS)) == min(sizes)
+        assert core_parameters(Objective(min_core_parameters=10**9).smallest(space, SETTINGS)) == max(sizes)
 
 
 def test_samples_stay_within_a_tight_limit() -> None:

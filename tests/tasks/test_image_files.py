@@ -34,6 +34,8 @@ def cifar_python(path: Path, images: np.ndarray, **labels: np.ndarray) -> None:
 
 
 PARTS: dict[str, Any] = {"valid_part": 0.1, "test_part": 0.1}
+BATCHES = ((0, 3), (3, 6), (6, 8), (8, 10), (10, 12))
+"""Which images stand in which of CIFAR-10's files."""
 
 
 def test_packed_jpegs_are_what_pillow_reads(tmp_path: Path) -> None:
@@ -47,6 +49,32 @@ def test_packed_jpegs_are_what_pillow_reads(tmp_path: Path) -> None:
     assert "valid" not in sources.splits
 
 
+def test_a_packed_file_with_any_byte_damaged_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.npz"
+    packed(path, pixels(12), LABELS)
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **arrays)
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            read_images(tmp_path)
+        except RequestError:
+            refused += 1
+    assert refused > 0.8 * len(whole) / 7
+
+
+def test_a_training_file_of_cifar_that_is_missing_is_named(tmp_path: Path) -> None:
+    for number in (1, 2, 4, 5):
+        cifar(tmp_path / f"data_batch_{number}.bin", pixels(2), LABELS[:2])
+    (tmp_path / "batches.meta.txt").write_text("cat\ndog\n")
+    with pytest.raises(RequestError, match=r"data_batch_3\.bin"):
+        read_images(tmp_path)
+    (tmp_path / "batches.meta.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(RequestError, match=r"names of the classes in .*batches\.meta\.txt"):
+        read_images(tmp_path)
+
+
 @pytest.mark.parametrize("hundred", [False, True])
 def test_cifars_binary_version(tmp_path: Path, hundred: bool) -> None:
     images = pixels(12)
@@ -57,8 +85,8 @@ def test_cifars_binary_version(tmp_path: Path, hundred: bool) -> None:
         cifar(folder / "test.bin", images[:3], 1 - LABELS[:3], LABELS[:3])
         (folder / "fine_label_names.txt").write_text("cat\ndog\n")
     else:
-        cifar(folder / "data_batch_1.bin", images[:6], LABELS[:6])
-        cifar(folder / "data_batch_2.bin", images[6:], LABELS[6:])
+        for number, (first, last) in enumerate(BATCHES, 1):
+            cifar(folder / f"data_batch_{number}.bin", images[first:last], LABELS[first:last])
         cifar(folder / "test_batch.bin", images[:3], LABELS[:3])
         (folder / "batches.meta.txt").write_text("cat\ndog\n\n")
     for place in (tmp_path, folder):
@@ -78,7 +106,9 @@ def test_cifars_python_version_is_the_same_as_the_binary(tmp_path: Path, hundred
         keys, names, meta = ("coarse_labels", "fine_labels"), "fine_label_names", "meta"
     else:
         binary, python = tmp_path / "binary" / "cifar-10-batches-bin", tmp_path / "python" / "cifar-10-batches-py"
-        parts = {"data_batch_1": (images[:6], LABELS[:6]), "data_batch_2": (images[6:], LABELS[6:])}
+        parts = {
+            f"data_batch_{i}": (images[first:last], LABELS[first:last]) for i, (first, last) in enumerate(BATCHES, 1)
+        }
         parts |= {"test_batch": (images[:3], LABELS[:3])}
         keys, names, meta = ("labels",), "label_names", "batches.meta"
     for folder in (binary, python):
@@ -115,7 +145,8 @@ def test_cifars_python_version_where_it_is_damaged(tmp_path: Path) -> None:
     cifar_python(folder / "data_batch_1", pixels(2)[:0], labels=LABELS[:0])
     with pytest.raises(RequestError, match=r"data_batch_1"):
         read_images(tmp_path)
-    cifar_python(folder / "data_batch_1", pixels(2), labels=LABELS[:2])
+    for number in range(1, 6):
+        cifar_python(folder / f"data_batch_{number}", pixels(2), labels=LABELS[:2])
     with pytest.raises(RequestError, match=r"expected a readable file at .*test_batch: No such file"):
         read_images(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_an_epoch_shows_each_image_once_and_parts_share_none(task: ImageTask) ->
     assert not rows[0] & rows[1]
     with pytest.raises(RequestError, match=r"a batch of 719 images is more than the 718.*training\.batch_tokens"):
         task.stream(719, 1, (0.0, 0.5))
+
+
+def test_a_search_has_no_cutout() -> None:
+    task = Images(flip=True, cutout=0.5, train_images=100).open()
+    searching = task.for_search()
+    assert (task.augmentation.cutout, searching.augmentation) == (4, replace(task.augmentation, cutout=0))
+    ours, theirs = (one.stream(30, 5, (0.5, 1.0)).next() for one in (task, searching))
+    assert ours.labels.equal(theirs.labels)
+    assert (ours.images == 0).sum() > (theirs.images == 0).sum() + 30 * 4
 
 
 def test_batches_are_a_function_of_seed_and_place() -> None:

@@ -229,7 +229,8 @@ class CellExperiment(Experiment):
     def _searched(self, strategy: Any, stage: str) -> tuple[Any, float]:
         """A search of this run, taken to its end; and its seconds."""
         supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"), **strategy.ways)
-        search = strategy.begin(self.space, self.objective, self.task, supernet, self.seed("search", stage))
+        task = self.task.for_search()
+        search = strategy.begin(self.space, self.objective, task, supernet, self.seed("search", stage))
         place = self.stage(stage)
         drive(search, place)
         return search, place.seconds
@@ -242,9 +243,8 @@ class CellExperiment(Experiment):
         strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
         space = self.sampled_space()
         supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
-        search = strategy.begin(
-            space, self.objective, self.task, supernet, self.seed("search", "spos"), self.equal(found)
-        )
+        task, seed = self.task.for_search(), self.seed("search", "spos")
+        search = strategy.begin(space, self.objective, task, supernet, seed, self.equal(found))
         place: Stage = self.stage("spos_search")
         drive(search, place)
         cost = {"evaluations": search.evaluations, "seconds": place.seconds}

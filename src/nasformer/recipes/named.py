@@ -238,7 +238,7 @@ def gdas_paper() -> Recipe:
     return paper.but(
         name="gdas-paper",
         space=NamedSpace(name="s5", settings={"channels": 16, "cells": 6}),
-        strategy=Gdas(training=training),
+        strategy=Gdas(training=training, epochs=250),
         controls=("random_architecture", "gdas_v1"),
     )
 

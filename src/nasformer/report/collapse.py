@@ -24,16 +24,18 @@ def read_watch(events: Events, taken: str = "search") -> Watch | None:
 
 def _search(stage: str, events: Events) -> WatchedSearch | None:
     """What is told twice, after a resume or a rewind, counts as it was told last; what was rewound and not done again
-    does not count. A warning belongs to the epoch that is told after it."""
+    does not count, nor what comes after the cell that a search which stops takes. A warning belongs to the epoch that
+    is told after it."""
     epochs: dict[int, Mapping[str, object]] = {}
     points: dict[int, Mapping[str, object]] = {}
     warned: dict[int, tuple[Warned, ...]] = {}
     waiting: dict[tuple[float | None, str], Warned] = {}
     for event in events:
         kind = event.get("event")
-        if kind == "rewound" and has(event, "to"):
-            epochs = {one: told for one, told in epochs.items() if _update(told) <= event["to"]}
-            points = {update: told for update, told in points.items() if update <= event["to"]}
+        back = event.get("taken" if kind == "eigenvalue" else "to")
+        if kind in ("rewound", "eigenvalue") and back is not None:
+            epochs = {one: told for one, told in epochs.items() if _update(told) <= back}
+            points = {update: told for update, told in points.items() if update <= back}
         elif kind == "selection" and has(event, "update"):
             points[int(event["update"])] = event
         elif kind == "collapse" and isinstance(event.get("text"), str):

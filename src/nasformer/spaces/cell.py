@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from nasformer.errors import RequestError
-from nasformer.spaces.open import OneOf, SomeOf, one_of, some_of
+from nasformer.spaces.open import OPEN, OneOf, SomeOf, one_of, some_of
 from nasformer.spaces.space import Choice, Space, option_names
 from nasformer.spaces.transformer import Attention, FeedForward, Positive, Zero
 from nasformer.spaces.value import BY_KIND, Value
@@ -171,6 +171,7 @@ class Cell(Value):
 
     @model_validator(mode="after")
     def _wired(self) -> Self:
+        _check_open(self)
         if not self.nodes:
             raise RequestError("a cell expects at least one node, got none")
         for number, node in enumerate(self.nodes):
@@ -186,6 +187,26 @@ class Cell(Value):
             if len(set(sources)) < len(sources):
                 raise RequestError(f"nodes.{number} reads twice from one source, {sources}; expected different ones")
         return self
+
+
+def _check_open(cell: Cell) -> None:
+    """Raise where a cell leaves another field open than the edges of a node and what is on an edge."""
+
+    def refuse(place: str, value: Any, expected: str) -> None:
+        if isinstance(value, OPEN):
+            raise RequestError(f"{place} is left open; a cell leaves edges=some_of(…) and operators open: {expected}")
+
+    refuse("inputs", cell.inputs, "expected a number")
+    refuse("nodes", cell.nodes, "expected the nodes one by one")
+    for number, node in enumerate(cell.nodes):
+        refuse(f"nodes.{number}", node, "expected a node whose edges are open")
+        if not isinstance(node.edges, SomeOf):
+            refuse(f"nodes.{number}.edges", node.edges, "expected some_of these edges")
+        for edge in _edges(node):
+            refuse(f"nodes.{number}: an edge", edge, "expected some_of edges in its place")
+            refuse(
+                f"nodes.{number}: the source of an edge", edge.source, "expected some_of edges, one from each source"
+            )
 
 
 def _edges(node: Node) -> Iterator[Edge]:

@@ -10,13 +10,13 @@ what stands around them is the family's:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from nasformer.errors import RequestError
 from nasformer.spaces.cell import Cell, operators_of
-from nasformer.spaces.open import is_open
+from nasformer.spaces.open import OPEN, OneOf, is_open
 from nasformer.spaces.transformer import Positive
 from nasformer.spaces.value import Value
 
@@ -102,18 +102,22 @@ class BlockChain(Value):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if isinstance(self.blocks, OPEN):
+            raise RequestError("blocks is left open; expected the blocks one by one, with open operators")
         if not is_open(self.stages) and len(self.blocks) != sum(self.stages):
             raise RequestError(
                 f"blocks: expected as many as stages {self.stages} have, {sum(self.stages)}, got {len(self.blocks)}"
             )
         for index, block in enumerate(self.blocks):
             _check_cell(block, f"blocks.{index}", inputs=1, operators=CHAIN_OPERATORS)
-            if len(block.nodes) != 1 or len(block.nodes[0].edges) != 1:
+            if not isinstance(block, OPEN) and (len(block.nodes) != 1 or len(block.nodes[0].edges) != 1):
                 raise RequestError(f"blocks.{index}: expected one node with one edge")
         return self
 
 
 def _check_cell(cell: Cell, name: str, *, inputs: int, operators: tuple[str, ...] = IMAGE_OPERATORS) -> None:
+    if isinstance(cell, OPEN):
+        return
     if cell.inputs != inputs:
         raise RequestError(f"{name} has {cell.inputs} input{'s' * (cell.inputs > 1)}; expected {inputs} in this family")
     for place, operator in operators_of(cell):
@@ -121,5 +125,6 @@ def _check_cell(cell: Cell, name: str, *, inputs: int, operators: tuple[str, ...
             where = "on images" if operators is IMAGE_OPERATORS else "in a chain of blocks"
             known = ", ".join(operators)
             raise RequestError(f"{name}.{place}: {operator.kind} does not work {where}; expected one of {known}")
-        if getattr(operator, "kernel", 1) % 2 == 0:
+        kernel: Any = getattr(operator, "kernel", 1)
+        if any(size % 2 == 0 for size in (kernel.options if isinstance(kernel, OneOf) else (kernel,))):
             raise RequestError(f"{name}.{place}: {operator.label} has an even kernel; expected an odd one")

@@ -3,7 +3,8 @@
 A search alternates one update of the shared weights and one of the logits (bi-level, first order). What tells methods
 apart is their `Rules`: which logits there are, how a selection is drawn from them, how many are gathered in an update,
 and what is derived in the end. A loss that is no number is tried again with other draws where draws are random, then
-rewinds the search to its last good state. Everything that changes can be saved, loaded and replayed to the bit.
+rewinds the search to its last good state; so do weights that are none. Everything that changes can be saved, loaded and
+replayed to the bit.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class BilevelSearch:
         self.watch = Watch(space) if searched_edges(space) else None
         self.window, self.logits_loss, self.slower, self.rewound, self.text = LossWindow(), math.nan, 1.0, 0, ""
         self._batch: Any = None
+        self._again = 0
         self._good = self._snapshot()
 
     def finished(self) -> bool:
@@ -91,19 +93,22 @@ class BilevelSearch:
         if update > self.settings.rests:
             halves.append(("logits", self._update_logits))
         found: dict[Half, tuple[float, int]] = {}
+        events: list[tuple[str, dict[str, Any]]] = []
         for half, work in halves if gathering.first == "weights" else halves[::-1]:
             found[half] = work()
             if not math.isfinite(found[half][0]):
                 return self._rewind()
+            if self._again:
+                events.append(("redrawn", {"update": update, "half": half, "tries": self._again}))
         self.window.add(*found["weights"])
         if "logits" in found:
             self.logits_loss = found["logits"][0]
-        events: list[tuple[str, dict[str, Any]]] = []
         if update % training.record_every == 0 or self.finished():
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in self._live().values()):
+                return self._rewind()
+            self._keep()
             events.append(("update", self.window.take(update, self.slower * training.rate(update))))
             events.append(("selection", self._recorded()))
-            if all(bool(torch.isfinite(tensor).all()) for tensor in self._live().values()):
-                self._keep()
             self.text = f"loss {self.window.last:.3f}  entropy {self._entropy():.3f}  {summary(self.best())}"
         if self.watch is not None and self.moment.ends_epoch:
             events.extend(self._watched(self.watch))
@@ -226,6 +231,7 @@ class BilevelSearch:
         """A half of an update, tried with other draws while its loss is no number."""
         found = math.nan, 0
         for again in range(self.rules.gathering.tries):
+            self._again = again
             try:
                 found = work(again)
             except NotFinite:

@@ -2,9 +2,9 @@
 
 DARTS collapses where the dominant eigenvalue of the Hessian of the validation loss with respect to the logits grows. It
 is measured at intervals; where its moving mean exceeds `ratio` times what it was `back` measurements earlier, the
-search stops, and what was derived at that earlier time is found (docs/papers/rome.md §7.1). How ours differs
-(our reading 41): the eigenvalue is found by Lanczos iterations on exact products with the Hessian instead of from the
-whole matrix, and the validation data are the logits' part of the training data.
+search stops, and what was derived in the middle of that earlier window is found (docs/papers/rome.md §7.1). How ours
+differs (our reading 41): the eigenvalue is found by Lanczos iterations on exact products with the Hessian instead of
+from the whole matrix, and the validation data are the logits' part of the training data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class EarlyStopping(Value):
     """DARTS (`darts`) that stops where the dominant eigenvalue grows.
 
     It is measured every `every` updates (None: 25 times in the search); the mean of the last `window` measurements is
-    compared with that of `back` measurements earlier, not before the part `not_before` of the updates.
+    compared with that of `back` measurements earlier, whose middle is not to lie before the part `not_before` of the
+    updates.
     """
 
     kind: Literal["early_stopping"] = "early_stopping"
@@ -65,6 +66,11 @@ class EarlyStopping(Value):
     def interval(self) -> int:
         """Updates between two measurements."""
         return self.every or max(1, self.darts.training.updates // 25)
+
+    @property
+    def taken(self) -> int:
+        """Where among the measurements, counted from the end, the middle of the earlier window is."""
+        return -1 - self.back - self.window // 2
 
     def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> StoppedSearch:
         """The search under way. Raises `RequestError` as DARTS does, and for a supernet that cannot be differentiated
@@ -120,7 +126,7 @@ class StoppedSearch:
             return self.search.best(**otherwise)
         now = {name: logits.clone() for name, logits in self.search.logits.items()}
         try:
-            self._put(self.kept[-1 - self.settings.back])
+            self._put(self.kept[self.settings.taken])
             return self.search.best(**otherwise)
         finally:
             self._put(now)
@@ -136,12 +142,12 @@ class StoppedSearch:
         self.kept.append({name: logits.clone() for name, logits in self.search.logits.items()})
         means = moving_means(self.eigenvalues, settings.window)
         ratio = means[-1] / means[-1 - back] if len(means) > back and means[-1 - back] > 0 else math.nan
-        late = update >= settings.not_before * settings.darts.training.updates
-        self.stopped = late and ratio > settings.ratio
+        earliest = settings.not_before * settings.darts.training.updates
+        self.stopped = ratio > settings.ratio and self.measured[settings.taken] >= earliest
         found = {"eigenvalue": self.eigenvalues[-1], "mean": means[-1] if means else math.nan, "ratio": ratio}
         fields: dict[str, Any] = {"update": update}
         fields |= {name: value if math.isfinite(value) else None for name, value in found.items()}
-        return fields | ({"stopped": True, "taken": self.measured[-1 - back]} if self.stopped else {})
+        return fields | ({"stopped": True, "taken": self.measured[settings.taken]} if self.stopped else {})
 
     def _eigenvalue(self, update: int) -> float:
         search = self.search

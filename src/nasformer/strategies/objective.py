@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import product
 from random import Random
 from typing import Annotated, Any
 
@@ -69,23 +70,31 @@ class Objective(Value):
     @lru_cache(maxsize=64)  # noqa: B019  (settings, a space and limits are few)
     def smallest(self, space: Space, settings: ModelSettings) -> Any:
         """A member with the least excess (and, where that ties, the fewest core parameters), by descent one choice at
-        a time from every choice's first option."""
+        a time from every choice's first option. Where several options are chosen, one is exchanged for another, and
+        the choices that come with it take their best options at once."""
 
         def burden(architecture: Any) -> tuple[float, int]:
             return self.excess(architecture, settings), core_parameters(architecture)
 
-        def changed(code: Code, name: str, option: int) -> Any:
-            return space.close(lambda choice: option if choice.name == name else code.get(choice.name, _first(choice)))
+        def completed(answers: Code) -> Any:
+            return space.close(lambda choice: answers.get(choice.name, _first(choice)))
 
-        options = {choice.name: len(choice.options) for choice in space.choices if choice.count == 1}
-        best, improved = space.close(_first), True
-        while improved:
-            improved = False
-            for name in space.encode(best):
-                for option in range(options.get(name, 0)):
+        def improved(best: Any, names: Iterable[str]) -> Any:
+            """The best of a member and those that answer one of these choices otherwise, choice by choice."""
+            for name in names:
+                for answer in _neighbours(choices[name], space.encode(best).get(name)):
                     code = space.encode(best)
-                    if code.get(name, option) != option and burden(other := changed(code, name, option)) < burden(best):
-                        best, improved = other, True
+                    other = completed(code | {name: answer})
+                    if choices[name].count > 1:
+                        other = improved(other, [new for new in space.encode(other) if new not in code])
+                    if burden(other) < burden(best):
+                        best = other
+            return best
+
+        choices = {choice.name: choice for choice in space.choices}
+        best = completed({})
+        while burden(other := improved(best, space.encode(best))) < burden(best):
+            best = other
         return best
 
     def check(self, space: Space, settings: ModelSettings) -> None:
@@ -131,6 +140,18 @@ class Objective(Value):
             if (other := self.excess(mutant, settings)) <= excess:
                 member, excess = mutant, other
         return member
+
+
+def _neighbours(choice: Choice, answer: Answer | None) -> Iterator[Answer]:
+    """The other answers, or where several options are chosen those with one of them exchanged; none where the choice
+    was not met."""
+    others = range(len(choice.options))
+    if isinstance(answer, int):
+        yield from (option for option in others if option != answer)
+    elif answer is not None:
+        for left, new in product(answer, others):
+            if new not in answer:
+                yield tuple(sorted({*answer, new} - {left}))
 
 
 def _first(choice: Choice) -> Answer:

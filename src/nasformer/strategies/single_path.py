@@ -22,7 +22,7 @@ from nasformer.strategies.objective import Objective
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive, seeded
-from nasformer.training.trainer import Training, fabric, make_optimizer, optimizer_state
+from nasformer.training.trainer import Training, fabric, make_optimizer, optimizer_state, total_norm
 
 Scored = tuple[float, Any]
 """A score (lower is better) and the member that has it."""
@@ -73,7 +73,8 @@ class SinglePath:
         """One step along the sum (or mean) of the gradients of several models on one batch; their mean loss.
 
         The models are made and differentiated one after the other, so that memory is that of one. `again` counts the
-        tries of an update, each with its own dropout. Where a loss is no number nothing is changed.
+        tries of an update, each with its own dropout. Where a loss or a gradient is no number nothing is changed, and
+        the mean is none either.
         """
         losses: list[float] = []
         parameters: dict[Any, None] = {}
@@ -83,18 +84,22 @@ class SinglePath:
                 parameters |= dict.fromkeys(model.parameters())
                 if not math.isfinite(losses[-1]):
                     break
-        if all(map(math.isfinite, losses)):
-            self._apply(list(parameters), 1 / len(losses) if mean else 1.0, slower)
-        else:
-            for parameter in parameters:
-                parameter.grad = None
-        return sum(losses) / len(losses), batch.tokens
+        if all(map(math.isfinite, losses)) and self._apply(list(parameters), 1 / len(losses) if mean else 1.0, slower):
+            return sum(losses) / len(losses), batch.tokens
+        for parameter in parameters:
+            parameter.grad = None
+        return math.nan, batch.tokens
 
-    def _apply(self, parameters: list[nn.Parameter], share: float, slower: float) -> None:
+    def _apply(self, parameters: list[nn.Parameter], share: float, slower: float) -> bool:
+        """Whether the gradients are numbers and the step is taken."""
         if share != 1:
             torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], share)
-        self.training.clip_gradients(parameters)
+        norm = total_norm(parameters)
+        if not bool(norm.isfinite()):
+            return False
+        self.training.clip_gradients(parameters, norm)
         self.optimizer.step(parameters, slower * self.training.rate(self.updates))
+        return True
 
     def differentiate(self, model: Any, batch: Any) -> float:
         """The loss of a batch; its gradients are added where they belong."""

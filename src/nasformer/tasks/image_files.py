@@ -6,7 +6,9 @@ A format gives for each split a `Source`: labels, and one image at a time, which
 from __future__ import annotations
 
 import hashlib
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +25,19 @@ SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation", "dev"), "
 """The splits, and what they may be called on disk."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 """How the names of image files end."""
+BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+"""The files of CIFAR-10's training images."""
 FORMATS = (
     "train.npz and test*.npz of packed JPEGs, CIFAR's binary files (data_batch_1.bin, … or train.bin) or Python's "
     "(batches.meta and data_batch_1, … or meta and train), or folders train/CLASS/*.png (valid/… and test/… beside it)"
 )
+
+
+_DAMAGED = (
+    OSError, ValueError, KeyError, EOFError, NotImplementedError, SyntaxError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy raises on reading a damaged .npz."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def _packed_file(path: Path) -> tuple[Source, tuple[str, ...]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             jpeg, offset, label, classes = (file[name] for name in ("jpeg", "offset", "label", "classes"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise RequestError(
             f"expected an .npz with the arrays jpeg, offset, label and classes, got {path}: {error}; fetch it again"
         ) from None
@@ -117,14 +128,14 @@ def _cifar_binary(folder: Path) -> Sources:
     pixels of red, green and blue."""
     ten = (folder / "data_batch_1.bin").exists()
     files = {
-        "train": sorted(folder.glob("data_batch_*.bin")) if ten else [folder / "train.bin"],
+        "train": [folder / f"{batch}.bin" for batch in BATCHES] if ten else [folder / "train.bin"],
         "test": [folder / ("test_batch.bin" if ten else "test.bin")],
     }
     meta = folder / ("batches.meta.txt" if ten else "fine_label_names.txt")
     try:
         classes = tuple(meta.read_text(encoding="utf-8").split())
-    except OSError as error:
-        raise RequestError(f"expected the names of the classes in {meta}: {error.strerror}; fetch it again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"expected the names of the classes in {meta}: {error}; fetch it again") from None
     return _cifar(files, classes, lambda file: _binary_records(file, 1 if ten else 2))
 
 
@@ -132,7 +143,7 @@ def _cifar_python(folder: Path) -> Sources:
     """CIFAR-10 and CIFAR-100 as Python pickled them, brought to the records of the binary version."""
     ten = (folder / "batches.meta").is_file()
     files = {
-        "train": (sorted(folder.glob("data_batch_[0-9]")) or [folder / "data_batch_1"]) if ten else [folder / "train"],
+        "train": [folder / batch for batch in BATCHES] if ten else [folder / "train"],
         "test": [folder / ("test_batch" if ten else "test")],
     }
     meta, key = ("batches.meta", "label_names") if ten else ("meta", "fine_label_names")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,8 +43,8 @@ class Images(Value):
     Training images are moved by up to `shift` of their size (0.125: 4 of 32 pixels), mirrored where `flip` (None: all
     but the digits), and have a square with sides of `cutout` of their size blanked (0.5: 16 of 32). `auxiliary_weight`
     is that of the auxiliary classifier's loss (0: there is none), `drop_path` the probability at the end of training
-    that an edge of a network that is trained by itself brings nothing; supernets have neither. In `Training`,
-    `batch_tokens` counts images.
+    that an edge of a network that is trained by itself brings nothing. Searches of cells have none of these three. In
+    `Training`, `batch_tokens` counts images.
     """
 
     kind: Literal["images"] = "images"
@@ -157,6 +158,12 @@ class ImageTask:
         """Training batches of `tokens` images, changed at random, of a part of the images."""
         among = self.data["train"].part(part, self.settings.data_seed)
         return ImageStream(self.data["train"], tokens, seed, among, self.normalisation, self.augmentation)
+
+    def for_search(self) -> ImageTask:
+        """The same images without cutout, which DARTS has for training alone (docs/papers/rome.md, our reading 32)."""
+        other = copy(self)
+        other.augmentation = self.settings.but(cutout=0.0).augmentation(self.size)
+        return other
 
     def loss(self, model: nn.Module, batch: ImageBatch) -> Tensor:
         """Cross-entropy in nats per image, with smoothing, and the auxiliary classifier's times its weight."""

@@ -129,6 +129,10 @@ class LanguageTask:
         """Training batches of whole windows with at most `tokens` tokens, of a part of the windows."""
         return WindowStream(self.data["train"], tokens, seed, self.data["train"].part(part, self.settings.data_seed))
 
+    def for_search(self) -> LanguageTask:
+        """The task itself."""
+        return self
+
     def loss(self, model: nn.Module, batch: WindowBatch) -> Tensor:
         """Cross-entropy in nats per token; the smoothing is spread over the whole vocabulary."""
         logits, smoothing = model(batch.input).flatten(0, 1), self.settings.label_smoothing

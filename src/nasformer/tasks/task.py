@@ -67,6 +67,10 @@ class Task(Protocol):
         """
         ...
 
+    def for_search(self) -> Task:
+        """This task as a search of cells sees it, without what is only for training what was found."""
+        ...
+
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The training loss, in nats per predicted token."""
         ...

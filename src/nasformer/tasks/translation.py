@@ -143,6 +143,10 @@ class TranslationTask:
         among = None if part == (0.0, 1.0) else part_of(self.data["train"], part, self.settings.data_seed)
         return BatchStream(self.data["train"], tokens, seed, among)
 
+    def for_search(self) -> TranslationTask:
+        """The task itself."""
+        return self
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Label-smoothed cross-entropy in nats per target token; ε is spread over the whole vocabulary."""
         return self._cross_entropy(model, batch, self.settings.label_smoothing) / batch.tokens

@@ -59,16 +59,23 @@ class Training(Value):
         """The learning rate of update 1, 2, … where `before` updates of other training came first."""
         return self.schedule.rate(before + update, before + self.updates)
 
-    def clip_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Cut the gradients of all parameters together to the norm `clip`; nothing where that is None."""
+    def clip_gradients(self, parameters: Iterable[nn.Parameter], norm: Tensor | None = None) -> None:
+        """Cut the gradients of all parameters together to the norm `clip`; nothing where that is None. `norm` is what
+        they have, where it is known."""
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self.clip)
+            parameters = list(parameters)
+            nn.utils.clip_grads_with_norm_(parameters, self.clip, total_norm(parameters) if norm is None else norm)
 
     def snapshots(self) -> set[int]:
         """After which updates the weights enter the average."""
         span = max(1, round(self.updates * self.averaged_part))
         count = min(self.averaged, span)
         return {self.updates - (span * i) // count for i in range(count)}
+
+
+def total_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of the gradients of all parameters together, shape (); no number where one of them is none."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def fabric(precision: Precision) -> Fabric:
