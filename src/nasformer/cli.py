@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,9 @@ def train(
     architecture: Annotated[str, typer.Argument(help=ARCHITECTURE)],
     run: RunFolder,
     changes: Annotated[list[str] | None, typer.Argument(help="changes: key.path=value")] = None,
-    task: Annotated[str | None, typer.Option(help="path of the data; without it those that come along")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="path of the data; without it a run's own, or those that come along")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one architecture from scratch."""
@@ -146,7 +149,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)  # an interrupt comes back as a code
         if code == _INTERRUPTED:
-            print("nasformer: stopped; go on with: nasformer resume DIR", file=sys.stderr)
+            print(f"nasformer: stopped; go on with: nasformer resume {_run_folder(sys.argv)}", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
     except RequestError as error:
         sys.exit(_tell(error, 2))
@@ -161,6 +164,13 @@ def main() -> None:
             print(f"nasformer: {error.format_message()}", file=sys.stderr)
             sys.exit(2)
         raise
+
+
+def _run_folder(words: list[str]) -> str:
+    """The run folder that a command line names."""
+    named = [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
+    named += [word for before, word in pairwise(words) if before in ("--run", "resume")]
+    return shlex.quote(named[0]) if named else "FOLDER"
 
 
 def _tell(error: Exception, code: int) -> int:

@@ -17,5 +17,11 @@ class RunError(RuntimeError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a name that does not exist: `did you mean 'x'?`, or the list of what exists when nothing is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+    def likeness(name: str) -> float:
+        """To the whole name, or a little less to its beginning."""
+        whole, beginning = (difflib.SequenceMatcher(None, n, word).ratio() for n in (name, name[: len(word) + 1]))
+        return max(whole, 0.9 * beginning)
+
+    best = max(names, key=likeness, default="")
+    return f"did you mean {best!r}?" if best and likeness(best) > 0.7 else f"known: {', '.join(names)}"

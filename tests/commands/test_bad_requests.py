@@ -19,6 +19,7 @@ from nasformer.errors import RequestError
 from nasformer.recipes.carry_out import EXPERIMENTS
 from nasformer.recipes.named import RECIPES, demo
 from nasformer.recipes.recipe import TASKS, override
+from nasformer.runs.run import Run
 from nasformer.spaces.named import ARCHITECTURES, SPACES, shrinknas_small
 from nasformer.spaces.primitives import PRIMITIVES
 
@@ -153,6 +154,13 @@ def test_bad_corpora_are_refused_in_one_line(
         ),
         (("search", "primer-demo", "space.settings.heads=0", "--run", "RUN"), ("the space primer", "heads")),
         (("search", "primer-demo", "space=nowhere.txt", "--run", "RUN"), ("nowhere.txt", "program")),
+        (("search", "rome-small", "space.name=t0", "--run", "RUN"), ("cell_decoder_only", "reads tokens", "images")),
+        (("search", "rome-language", "space.name=s2", "--run", "RUN"), ("image_cells", "reads images", "task.kind")),
+        (("search", "rome-small", "controls=[rome]", "--run", "RUN"), ("unknown 'rome'", "known: all_edges, convolved")),
+        (
+            ("search", "rome-language", "task.vocabulary=letters", "--run", "RUN"),
+            ("task.language: vocabulary: ", "'bytes' or 'characters'", "'letters'"),
+        ),
         (("search", "primer-demo", "objective.max_core_parameters=1k", "--run", "RUN"), ("1,000", "98,944")),
         (("search", "primer-demo", "strategy.training.batch_tokens=32", "--run", "RUN"), ("32", "64", "task.length")),
         (
@@ -336,10 +344,25 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nasformer.commands.list.list_things", interrupted)
-    code, error = ask(monkeypatch, capsys, "list", "spaces")
-    assert code == 130
-    assert "nasformer resume" in error
+    monkeypatch.setattr("nasformer.commands.search.search", interrupted)
+    monkeypatch.setattr("nasformer.commands.search.resume", interrupted)
+    for words in (("search", "demo", "--run", "my run"), ("search", "demo", "--run=my run"), ("resume", "my run")):
+        code, error = ask(monkeypatch, capsys, *words)
+        assert code == 130
+        assert error == "nasformer: stopped; go on with: nasformer resume 'my run'"
+
+
+def test_a_run_that_looks_up_says_why_it_has_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = RECIPES["rome-nasbench201"]()
+    for name, changes, word in (("table", {"table": "t.csv"}, "nasformer train"), ("trained", {}, "nasformer resume")):
+        with Run.create(tmp_path / name, recipe.but(**changes).data(), seed=1, command="nasformer"):
+            pass
+        for words in (("evaluate", str(tmp_path / name)), ("export", str(tmp_path / name), "--out", str(tmp_path))):
+            code, error = ask(monkeypatch, capsys, *words)
+            assert code == 2
+            assert f"{word} {tmp_path / name}" in error
 
 
 def test_a_late_refusal_keeps_the_work(tmp_path: Path) -> None:

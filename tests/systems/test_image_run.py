@@ -55,6 +55,15 @@ def test_trained_stopped_resumed_scored_reported_and_exported(
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, stopped)]
     assert weights[0] == weights[1]
 
+    again = tmp_path / "again"
+    assert nasformer(monkeypatch, "train", str(whole), "--run", str(again), "training.updates=2") == 0
+    assert Run.look(again).recipe()["task"] == Run.look(whole).recipe()["task"]  # of the run, not what comes along
+    assert nasformer(monkeypatch, "report", str(again)) == 0
+    page = (again / "report.html").read_text()
+    assert "whole on images" in page
+    assert "★" not in page
+    assert "was not run" not in page
+
     card = json.loads((whole / "result.json").read_text())["rows"][0]["scorecard"]
     assert 0 <= card["accuracy"]["low"] < card["accuracy"]["value"] < card["accuracy"]["high"] <= 100
     capsys.readouterr()

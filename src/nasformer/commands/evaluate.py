@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nasformer.commands.trained import trained_model
 from nasformer.errors import RequestError
 from nasformer.recipes.experiment import VOCABULARIES
 from nasformer.recipes.recipe import read_task
@@ -20,11 +21,9 @@ def evaluate(folder: Path, split: str, console: Console) -> dict[str, Any]:
     """The quality of `folder/model` on a split; raises `RequestError` where there is no trained model."""
     if split not in ("valid", "test"):
         raise RequestError(f"expected the split valid or test, got {split!r}")
-    run = Run.look(folder)
-    if not (folder / "model" / "config.json").exists():
-        raise RequestError(f"expected a trained model in {folder / 'model'}; finish the run: nasformer resume {folder}")
-    settings = read_task(run.recipe()["task"])
-    network, task = settings.load(folder / "model", folder / VOCABULARIES)
+    model = trained_model(folder)
+    settings = read_task(Run.look(folder).recipe()["task"])
+    network, task = settings.load(model, folder / VOCABULARIES)
     quality: dict[str, Any] = plain(task.quality(network, split))
     one = "image" if settings.kind == "images" else "token"
     console.print(f"{split}: {quality_text(quality)} nats per {one}", markup=False, soft_wrap=True)

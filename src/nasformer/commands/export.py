@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nasformer.commands.trained import trained_model
 from nasformer.errors import RequestError
 from nasformer.runs.files import full_disk_explained
-from nasformer.runs.run import Run
 
 
 def export(folder: Path, to: str, out: Path, console: Console) -> Path:
@@ -21,10 +21,7 @@ def export(folder: Path, to: str, out: Path, console: Console) -> Path:
     """
     if to != "hf":
         raise RequestError(f"expected --to hf (a folder that transformers loads), got {to!r}")
-    Run.look(folder)
-    model = folder / "model"
-    if not (model / "config.json").exists():
-        raise RequestError(f"expected a trained model in {model}; finish the run: nasformer resume {folder}")
+    model = trained_model(folder)
     if out.exists() and any(out.iterdir()):
         raise RequestError(f"expected an empty or new folder for the export, got {out}")
     with full_disk_explained(out, folder, again=f"nasformer export --out {out}"):

@@ -13,6 +13,7 @@ from nasformer.operators.catalogue import MIXERS
 from nasformer.operators.feedforward import ACTIVATIONS
 from nasformer.recipes.experiment import LABELS
 from nasformer.recipes.named import RECIPES
+from nasformer.spaces.cell import EDGE_OPERATORS
 from nasformer.spaces.named import ARCHITECTURES, SPACES
 from nasformer.spaces.primitives import PRIMITIVES, Primitive
 from nasformer.spaces.program_space import ProgramSpace
@@ -37,7 +38,10 @@ def _architectures() -> dict[str, str]:
 
 def _operators() -> dict[str, str]:
     others = {"cross_attention": "to the last 1 to 3 encoder layers", "feed_forward": ", ".join(ACTIVATIONS)}
-    return dict.fromkeys(MIXERS, "mixes time") | others
+    mixers = dict.fromkeys(MIXERS, "mixes time")
+    on_edges = {kind.model_fields["kind"].default: _first_line(kind) for kind in EDGE_OPERATORS}
+    told = {kind: f"{mixers.get(kind, 'in cells')}: {line}" for kind, line in on_edges.items()}
+    return mixers | told | others
 
 
 def _primitive(primitive: Primitive) -> str:

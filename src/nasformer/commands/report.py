@@ -19,5 +19,11 @@ def report(folders: Sequence[Path], console: Console) -> None:
         console.print(f"report {write_report(folder)}")
     if len(folders) > 1:
         console.print(compare(folders), markup=False)
-    elif (comparison := gather(folders[0]).comparison) is not None:
-        console.print(rich_table(comparison))
+        return
+    run = gather(folders[0])
+    if run.comparison.rows:
+        console.print(rich_table(run.comparison))
+    if run.comparison.note:
+        console.print(run.comparison.note, markup=False, highlight=False)
+    if not run.finished:
+        console.print(f"The run is not finished; go on with: nasformer resume {folders[0]}", markup=False)

@@ -59,9 +59,11 @@ def _carry_out(recipe: Recipe, run: Run, console: Console) -> dict[str, Any]:
         result = carry_out(recipe, run, display)
     page = write_report(run.path)
     gathered = gather(run.path)
-    if (comparison := gathered.comparison) is not None:
-        console.print(rich_table(comparison))
-        console.print(verdict(comparison))
+    comparison = gathered.comparison
+    console.print(rich_table(comparison))
+    if comparison.note:
+        console.print(comparison.note, markup=False, highlight=False)
+    console.print(verdict(comparison))
     if (evolution := gathered.evolution) is not None:
         console.print(speedup_line(evolution.arms), highlight=False)
         if evolution.start and evolution.found:

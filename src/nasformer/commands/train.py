@@ -14,7 +14,7 @@ from nasformer.commands.evaluate import quality_text
 from nasformer.commands.new_run import new_run
 from nasformer.recipes.experiment import train_alone
 from nasformer.recipes.image_protocol import image_recipe
-from nasformer.recipes.recipe import TrainRecipe, override, task_for
+from nasformer.recipes.recipe import TrainRecipe, override, read_task, task_for
 from nasformer.runs.files import plain
 from nasformer.runs.run import Run
 from nasformer.spaces.families import reads_images
@@ -24,16 +24,21 @@ from nasformer.training.memory import keep_freed_memory
 def train(
     name: str, data: str | None, changes: Sequence[str], folder: Path, command: str, console: Console
 ) -> dict[str, Any]:
-    """Train the architecture called `name` on the data at `data` (None: those that come along); returns the result.
+    """Train the architecture called `name` on the data at `data`; returns the result.
 
-    Architectures with an encoder translate, those of image cells classify images, others model language.
+    Without `data` the architecture of a run folder is trained on that run's task, any other on the data that come
+    along. Architectures with an encoder translate, those of image cells classify images, others model language.
     """
     architecture = find_architecture(name)
+    task = read_task(Run.look(Path(name)).recipe()["task"]) if data is None and Path(name).is_dir() else None
     if reads_images(architecture):
         recipe = image_recipe(architecture, data)
     else:
         recipe = TrainRecipe(architecture=architecture, task=task_for(architecture, data))
+    recipe = recipe.but(name=Path(name).stem, **{} if task is None else {"task": task})
     recipe = override(recipe, changes)
+    whose = "the data that come along" if recipe.task.path is None else recipe.task.path
+    console.print(f"training on {whose}", markup=False, highlight=False, soft_wrap=True)
     with new_run(recipe, folder, command) as run:
         return carry_out(recipe, run, console)
 

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, mo
 from nasformer.errors import RequestError, nearest
 from nasformer.operators.catalogue import Dropout
 from nasformer.spaces.families import FILES, Architecture, read_architecture_file
-from nasformer.spaces.named import NamedSpace
+from nasformer.spaces.named import SPACES, NamedSpace
 from nasformer.spaces.open import to_data
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
@@ -214,7 +214,14 @@ class Recipe(Value):
         space = NamedSpace(name=self.space) if isinstance(self.space, str) else self.space
         if isinstance(space, Program):
             return ProgramSpace(space)
-        return space.open() if isinstance(space, NamedSpace) else Space(space)
+        if not isinstance(space, NamedSpace):
+            return Space(space)
+        try:
+            return space.open()
+        except RequestError:
+            if space.name in SPACES:  # settings may be wrong because the whole space is
+                self.task.check(space.but(settings={}).open().template)
+            raise
 
     def total_updates(self) -> int:
         """What every arm is trained for: the updates of search and fine-tuning together where weights are inherited,

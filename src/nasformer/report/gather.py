@@ -17,6 +17,7 @@ from nasformer.report.differentiable import read_differentiable
 from nasformer.report.evolution import read_evolution
 from nasformer.report.reading import has, mapping, named, natural, number, objects
 from nasformer.report.values import (
+    ALONE,
     DIFFERENTIABLE,
     FOUND,
     QUALITIES,
@@ -197,6 +198,7 @@ def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None 
     """
     rows = tuple(_row(entry) for entry in objects(result.get("rows")))
     strategy = str(mapping((recipe or {}).get("strategy")).get("kind", "shrinknas"))
+    strategy = ALONE if (recipe or {}).get("kind") == "train" else strategy
     alone = number(mapping((recipe or {}).get("fine_tune")).get("updates"))
     if strategy in DIFFERENTIABLE and alone is not None:
         looked_up = (recipe or {}).get("table") is not None

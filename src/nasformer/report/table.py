@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from nasformer.report.values import CELLS, FOUND, Comparison, Measured, Quality, Row
+from nasformer.report.values import ALONE, CELLS, FOUND, Comparison, Measured, Quality, Row
 
 MISSING = "–"
 
@@ -52,13 +52,14 @@ def decimals(value: float, quality: Quality) -> int:
 def header(comparison: Comparison) -> tuple[str, ...]:
     """The names of the columns; differences are told where there is a row to take them to."""
     qualities = (quality.label for quality in comparison.qualities)
-    sizes = ("core parameters", "total", "FLOPs", "updates")
+    flops = "FLOPs of 32×32 pixels" if comparison.main.name == "accuracy" else "FLOPs"
+    sizes = ("core parameters", "total", flops, "updates")
     return ("model", *sizes, *qualities, *([comparison.difference_label] if comparison.has_reference else []))
 
 
 def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
     """The texts of one row, in the order of `header`; the found one carries a star, one above the limit a dagger."""
-    mark = " ★" if row.name == FOUND else ""
+    mark = " ★" if row.name == FOUND and comparison.strategy != ALONE else ""
     over = " †" if comparison.above_limit(row) else ""
     main = comparison.main
     difference = difference_text(comparison.difference(row), row.qualities.get(main.name), main)
@@ -69,7 +70,7 @@ def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
         amount(row.flops),
         f"{amount(row.searched)} + {amount(row.trained)}" if row.searched else amount(row.updates),
         *(measured(row.qualities.get(quality.name), quality) for quality in comparison.qualities),
-        *(["reference" if row.name == comparison.reference else difference] if comparison.has_reference else []),
+        *(["reference" if comparison.references == (row,) else difference] if comparison.has_reference else []),
     )
 
 
@@ -84,12 +85,14 @@ def limit_text(comparison: Comparison) -> str:
     limits = [f"{names[name]} ≤ {amount(value)}" for name, value in comparison.limits.items()]
     splits = sorted({row.split for row in comparison.rows if row.split})
     parts = [f"Limit: {', '.join(limits)}." if limits else "No limit was set."]
+    if comparison.strategy == ALONE:
+        parts = []
     parts += [f"Quality on the {' and '.join(splits)} split."] if splits else []
     if comparison.rows and not comparison.main.higher_is_better:
         gain = ": a negative Δ is a gain" if comparison.has_reference else ""
         parts.append(f"Lower {comparison.main.label} is better{gain}.")
     found = comparison.row(FOUND)
-    if found is not None:
+    if found is not None and comparison.strategy != ALONE:
         parts.append("★ nothing was searched." if unsearched(comparison, found) else "★ found by the search.")
     parts += ["† above the limit."] if any(map(comparison.above_limit, comparison.rows)) else []
     if any(row.searched for row in comparison.rows):

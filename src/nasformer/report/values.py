@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +25,18 @@ RANDOM = "random_architecture"
 _REFERENCES = {REFERENCE: "Transformer", START: "the start", RANDOM: "the random architecture"}
 
 
+ALONE = "train"
+"""In place of a kind of strategy: one architecture was trained, and nothing searched."""
 CELLS = ("rome", "gdas", "pc_darts", "darts_minus", "early_stopping")
 """The kinds of strategies that search cells and nothing else."""
 
 DIFFERENTIABLE = ("darts", *CELLS)
 """The kinds of strategies after which every model is trained from scratch."""
+
+
+def mean_title(count: int) -> str:
+    """What several random architectures are called together."""
+    return f"the mean of {count} random architectures"
 
 
 @dataclass(frozen=True)
@@ -120,24 +128,37 @@ class Comparison:
     @property
     def difference_label(self) -> str:
         """What heads a column of differences."""
-        return f"Δ {self.main.label} to {_REFERENCES[self.reference]}"
+        several = len(self.references) > 1
+        return f"Δ {self.main.label} to {mean_title(len(self.references)) if several else _REFERENCES[self.reference]}"
+
+    @property
+    def references(self) -> tuple[Row, ...]:
+        """The rows that differences are taken to the mean of: several where several random members were trained."""
+        return self.alike(self.reference)
+
+    def alike(self, name: str) -> tuple[Row, ...]:
+        """The rows of a control that was trained several times: NAME, NAME_2, …; those that have been scored."""
+        named = (row for row in self.rows if row.name == name or re.fullmatch(rf"{re.escape(name)}_\d+", row.name))
+        return tuple(row for row in named if self.main.name in row.qualities)
 
     @property
     def has_reference(self) -> bool:
         """Whether there is a row that differences can be taken to."""
-        return self.row(self.reference) is not None
+        return bool(self.references)
 
     def row(self, name: str) -> Row | None:
         """The first row of that name."""
         return next((row for row in self.rows if row.name == name), None)
 
     def difference(self, row: Row, reference: Row | None = None) -> float | None:
-        """The main quality of a row minus that of the reference (by default `self.reference`)."""
-        reference = reference or self.row(self.reference)
-        if reference is None or row is reference:
+        """The main quality of a row minus that of another, by default the mean of `references`; None for the only
+        reference, and where something was not scored."""
+        others = self.references if reference is None else (reference,)
+        theirs = [other.qualities[self.main.name].value for other in others if self.main.name in other.qualities]
+        ours = row.qualities.get(self.main.name)
+        if not theirs or ours is None or others == (row,):
             return None
-        ours, theirs = row.qualities.get(self.main.name), reference.qualities.get(self.main.name)
-        return ours.value - theirs.value if ours and theirs else None
+        return ours.value - sum(theirs) / len(theirs)
 
     def above_limit(self, row: Row) -> bool:
         """Whether a row has more core parameters than the search was allowed."""

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from nasformer.report.figure import words
 from nasformer.report.table import amount, decimals, measured, unsearched
-from nasformer.report.values import CELLS, FOUND, REFERENCE, START, Comparison, Derivation, Differentiable, Rewinds, Row
+from nasformer.report.values import (
+    ALONE,
+    CELLS,
+    FOUND,
+    REFERENCE,
+    START,
+    Comparison,
+    Derivation,
+    Differentiable,
+    Rewinds,
+    Row,
+    mean_title,
+)
 
 _FIXED = ((REFERENCE, "the Transformer"), ("lite_transformer", "the Lite Transformer"))
 CONTROLS = {
@@ -43,6 +55,8 @@ OTHER_ZERO = "other_zero"
 
 def verdict(comparison: Comparison) -> str:
     """One sentence: the difference to each control and whether the intervals overlap."""
+    if comparison.strategy == ALONE:
+        return "One architecture was trained, and nothing searched."
     found = comparison.row(FOUND)
     if found is None or comparison.main.name not in found.qualities:
         return "There is no verdict yet: the found architecture has not been scored."
@@ -161,6 +175,8 @@ def name_of_other(comparison: Comparison) -> str | None:
 
 
 def _controls(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    if comparison.strategy == ALONE:
+        return ()
     if comparison.strategy in CELLS:  # which controls make sense is the recipe's to say: of those not run no word
         return tuple((name, title) for name, title in CONTROLS["cells"] if comparison.row(name))
     return CONTROLS.get(comparison.strategy, CONTROLS["shrinknas"])
@@ -192,16 +208,22 @@ def _searching(comparison: Comparison, found: Row) -> list[str]:
 
 
 def _clause(comparison: Comparison, found: Row, row: Row, title: str) -> str | None:
-    difference = comparison.difference(found, row)
-    if difference is None:
-        return None
-    ours, theirs = found.qualities[comparison.main.name], row.qualities[comparison.main.name]
-    overlap = ours.overlaps(theirs)
-    doubt = {
-        None: "no intervals to judge it by",
-        True: "the intervals overlap: this may be chance",
-        False: "the intervals do not overlap",
-    }[overlap]
+    ours = found.qualities[comparison.main.name]
+    alike = comparison.alike(row.name)
+    if len(alike) > 1:
+        values = [one.qualities[comparison.main.name].value for one in alike]
+        difference = ours.value - sum(values) / len(values)
+        title, digits = mean_title(len(values)), decimals(ours.value, comparison.main)
+        doubt = f"which have {min(values):.{digits}f} to {max(values):.{digits}f}"
+    else:
+        if (to_row := comparison.difference(found, row)) is None:
+            return None
+        difference = to_row
+        doubt = {
+            None: "no intervals to judge it by",
+            True: "the intervals overlap: this may be chance",
+            False: "the intervals do not overlap",
+        }[ours.overlaps(row.qualities[comparison.main.name])]
     if difference == 0:
         return f"level with {title} ({doubt})"
     side = "better" if (difference > 0) == comparison.main.higher_is_better else "worse"

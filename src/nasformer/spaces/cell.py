@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, Tag, model_validator
 
@@ -138,6 +138,8 @@ EdgeOperator = Annotated[
     BY_KIND,
 ]
 """What an edge can do; which of them a network can build is its family's to say."""
+EDGE_OPERATORS: tuple[type[Value], ...] = tuple(get_args(kind)[0] for kind in get_args(get_args(EdgeOperator)[0]))
+"""Each kind of them."""
 PARAMETER_FREE = ("zero", "skip", "noise", "max_pool", "average_pool", "fourier")
 """The kinds of operators that learn nothing (a skip with stride 2 does, but counts as a skip)."""
 

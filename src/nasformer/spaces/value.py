@@ -106,7 +106,7 @@ def read_data(path: Path, what: str) -> Any:
 def _explain(owner: type[BaseModel], error: ValidationError) -> str:
     problems = []
     for problem in error.errors()[:3]:
-        place = ".".join(str(part) for part in problem["loc"])
+        place = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))  # a union names its members
         if problem["type"] == "extra_forbidden":
             known = _fields_at(owner, problem["loc"])
             problems.append(f"unknown field {place!r}; {nearest(str(problem['loc'][-1]), known)}")
