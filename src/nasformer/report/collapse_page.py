@@ -18,10 +18,11 @@ from nasformer.report.picture import Picture, Sheet
 from nasformer.report.table import MISSING, amount
 from nasformer.report.watch import Epoch, Watch, WatchedSearch
 
-COUNTS = """What the search would have given at the end of each epoch: how many edges of a cell skip, and how many have
-an operator that learns nothing (skips too). The dotted line is all edges of a cell; a cross marks a warning: three
-quarters of the edges or more. Look for a line that climbs and stays: such a search stops choosing operators and only
-passes its input on. Below that, fewer is not better: good cells may well have some."""
+COUNTS = """What the search would have given at the end of each epoch, here an equal part of the search (a fiftieth
+unless set otherwise): how many edges of a cell skip, and how many have an operator that learns nothing (skips too). The
+dotted line is all edges of a cell; a cross marks a warning: three quarters of the edges or more; early ones are chance.
+Look for a line that climbs and stays: such a search stops choosing operators and only passes its input on. Below that,
+fewer is not better: good cells may well have some."""
 ENTROPY = """Left, how undecided the search is: 1 means that all options are equally likely, 0 that one is certain. Look
 for edges that are decided long before the operators, or the other way round. Right, the variance of the logits’
 gradients over the samples of an update, added up over all logits, as a mean over each epoch; the mean of K samples, by
