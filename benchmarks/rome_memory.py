@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.cells import SHAPE, Searching, searches
 from benchmarks.figure import Figure, Options, figure
 
-DRAWS = 12
+DRAWS = 48
 
 
 def rome_gdas_memory(options: Options) -> Iterator[Figure]:

@@ -156,7 +156,10 @@ def test_bad_corpora_are_refused_in_one_line(
         (("search", "primer-demo", "space=nowhere.txt", "--run", "RUN"), ("nowhere.txt", "program")),
         (("search", "rome-small", "space.name=t0", "--run", "RUN"), ("cell_decoder_only", "reads tokens", "images")),
         (("search", "rome-language", "space.name=s2", "--run", "RUN"), ("image_cells", "reads images", "task.kind")),
-        (("search", "rome-small", "controls=[rome]", "--run", "RUN"), ("unknown 'rome'", "known: all_edges, convolved")),
+        (
+            ("search", "rome-small", "controls=[rome]", "--run", "RUN"),
+            ("unknown 'rome'", "known: all_edges, convolved"),
+        ),
         (
             ("search", "rome-language", "task.vocabulary=letters", "--run", "RUN"),
             ("task.language: vocabulary: ", "'bytes' or 'characters'", "'letters'"),

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasformer.errors import RequestError
+from nasformer.measures.cost import saved_bytes
 from nasformer.operators.image import (
     KEEPS_CHANNELS,
     AuxiliaryHead,
@@ -20,6 +21,7 @@ from nasformer.operators.image import (
     FactorisedReduction,
     Identity,
     Noise,
+    Pool,
     Projection,
     ResidualReduction,
     drop_path,
@@ -173,6 +175,32 @@ def test_pools_of_a_supernet_are_normalised() -> None:
         pooled = image_operator(value, 3, 3)(x)
         expected = F.batch_norm(pooled, None, None, training=True)
         assert torch.equal(image_operator(value, 3, 3, searching=True).eval()(x), expected)
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [7, 8])
+def test_pools_are_those_of_pytorch_and_keep_little(average: bool, stride: int, size: int) -> None:
+    def plain(x: Tensor) -> Tensor:
+        if average:
+            return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+        return F.max_pool2d(x, 3, stride, 1)
+
+    pool = Pool(4, 3, stride, average=average)
+    generator = torch.Generator().manual_seed(1)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(3, 4, size, size, generator=generator, dtype=torch.float64).to(memory_format=layout)
+        x.requires_grad_()
+        ours, theirs = pool(x), plain(x)
+        gradient = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
+        first, second = (torch.autograd.grad(found, x, gradient)[0] for found in (ours, theirs))
+        assert torch.equal(ours, theirs)
+        assert torch.equal(first, second)
+        assert first.stride() == second.stride()
+        assert torch.autograd.gradgradcheck(pool, x[:1, :2].detach().requires_grad_())
+    kept, before = (saved_bytes(lambda made=made: made(x.detach().requires_grad_())) for made in (pool, plain))
+    assert kept == (0 if average else 2 * ours.numel())
+    assert before >= 8 * x.numel()
 
 
 def test_a_searching_norm_always_uses_the_batch() -> None:

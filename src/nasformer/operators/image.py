@@ -188,11 +188,54 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor, drop: float = 0.0) -> Tensor:
         """(batch, channels, height, width) → (batch, channels, ⌈height / stride⌉, ⌈width / stride⌉)."""
-        if self.average:
-            x = F.avg_pool2d(x, self.kernel, self.stride, self.kernel // 2, count_include_pad=False)
-        else:
-            x = F.max_pool2d(x, self.kernel, self.stride, self.kernel // 2)
-        return drop_path(x if self.norm is None else self.norm(x), drop)
+        pooled: Tensor = (_AveragePool if self.average else _MaxPool).apply(x, self.kernel, self.stride)
+        return drop_path(pooled if self.norm is None else self.norm(pooled), drop)
+
+
+class _MaxPool(torch.autograd.Function):
+    """The maximum over windows of x (batch, channels, height, width).
+
+    PyTorch's keeps the input for its shape and the places of the maxima as int64; this keeps the places in 2 bytes
+    (of images above 32,767 pixels in 4), a sixth.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
+        found, places = F.max_pool2d(x, kernel, stride, kernel // 2, return_indices=True)
+        ctx.save_for_backward(places.to(torch.int16 if x[0, 0].numel() < 2**15 else torch.int32))
+        ctx.like, ctx.window = _like(x), (kernel, stride)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (places,), (kernel, stride) = ctx.saved_tensors, ctx.window
+        sides = [[one, one] for one in (kernel, stride, kernel // 2, 1)]
+        x = ctx.like(gradients[0])
+        back = torch.ops.aten.max_pool2d_with_indices_backward
+        return back(gradients[0], x, *sides, False, places.to(torch.int64)), None, None
+
+
+class _AveragePool(torch.autograd.Function):
+    """The mean over windows of x (batch, channels, height, width), what is padded not counted. PyTorch's keeps the
+    input for its shape, this keeps nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
+        ctx.like, ctx.window = _like(x), (kernel, stride)
+        return F.avg_pool2d(x, kernel, stride, kernel // 2, count_include_pad=False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        kernel, stride = ctx.window
+        sides = [[one, one] for one in (kernel, stride, kernel // 2)]
+        x = ctx.like(gradients[0])
+        return torch.ops.aten.avg_pool2d_backward(gradients[0], x, *sides, False, False, None), None, None
+
+
+def _like(x: Tensor) -> Callable[[Tensor], Tensor]:
+    """What makes a tensor of this shape and layout, of unknown values, beside another."""
+    shape, layout = x.shape, x.stride()
+    return lambda beside: beside.new_empty_strided(shape, layout)
 
 
 class ImageConvolution(nn.Module):
