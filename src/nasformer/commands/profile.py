@@ -34,9 +34,13 @@ def profile(name: str, vocabulary: int, console: Console) -> dict[str, Any]:
     table = Table(title=f"{name}: parts, for one {'image of 32×32 pixels' if images else f'sentence of {TIME} tokens'}")
     for column in ("part", "operator", "parameters", "FLOPs"):
         table.add_column(column, justify="left" if column in ("part", "operator") else "right")
+    lines: dict[tuple[str, str], list[int]] = {}
     for stack, index, part in parts(architecture):
-        cells = (f"{part_parameters(part):,}", f"{part_flops(part, TIME, TIME):,}")
-        table.add_row(f"{stack} {index + 1} {getattr(part, 'role', '')}".strip(), _operator(part, architecture), *cells)
+        place = "around the cells" if stack == "frame" else f"{stack} {index + 1} {getattr(part, 'role', '')}".strip()
+        line = lines.setdefault((place, _operator(part, architecture)), [0, 0, 0])
+        line[:] = line[0] + 1, line[1] + part_parameters(part), line[2] + part_flops(part, TIME, TIME)
+    for (place, operator), (count, size, cost) in lines.items():
+        table.add_row(place, f"{count} × {operator}" if count > 1 else operator, f"{size:,}", f"{cost:,}")
     generator = torch.Generator().manual_seed(1)
     settings: Any = ImageSettings(classes=10)
     inputs: tuple[torch.Tensor, ...] = (torch.randn(1, 3, 32, 32, generator=generator),)
