@@ -20,6 +20,11 @@ for seed in "$@"; do
     longer)  # the same search with four times the updates
       search "rome-table-longer-$seed" rome-nasbench201 "task.path=$DATA/cifar10-jpeg" "seed=$seed" \
         "$table" strategy.training.updates=1600 'controls=[]' ;;
+    noise)  # S4 with three times the updates, and with logits three times as fast
+      for change in training.updates=900 logits.rate=0.03; do
+        search "rome-s4-$change-$seed" rome-small "task.path=$DATA/cifar10-jpeg" "seed=$seed" space.name=s4 \
+          "strategy.$change" 'controls=[]'
+      done ;;
     images)  # S2 and S4, all arms at the size of the search
       for space in s2 s4; do
         search "rome-$space-$seed" rome-small "task.path=$DATA/cifar10-jpeg" "seed=$seed" "space.name=$space"

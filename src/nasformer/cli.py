@@ -168,6 +168,7 @@ def main() -> None:
 
 def _run_folder(words: list[str]) -> str:
     """The run folder that a command line names."""
+    words = [word for word in words if word != "--json"]
     named = [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
     named += [word for before, word in pairwise(words) if before in ("--run", "resume")]
     return shlex.quote(named[0]) if named else "FOLDER"

@@ -349,7 +349,12 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr("nasformer.commands.search.search", interrupted)
     monkeypatch.setattr("nasformer.commands.search.resume", interrupted)
-    for words in (("search", "demo", "--run", "my run"), ("search", "demo", "--run=my run"), ("resume", "my run")):
+    for words in (
+        ("search", "demo", "--run", "my run"),
+        ("search", "demo", "--run=my run"),
+        ("resume", "my run"),
+        ("resume", "--json", "my run"),
+    ):
         code, error = ask(monkeypatch, capsys, *words)
         assert code == 130
         assert error == "nasformer: stopped; go on with: nasformer resume 'my run'"

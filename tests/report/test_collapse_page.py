@@ -94,7 +94,8 @@ def test_what_was_rewound_does_not_count_until_it_is_done_again() -> None:
 def test_what_comes_after_the_cell_that_a_search_takes_when_it_stops_does_not_count() -> None:
     events = [*epoch_events("search", 1, 2), *epoch_events("search", 2, 7, text=WARNING)]
     measured = {"event": "eigenvalue", "stage": "search", "update": 20, "eigenvalue": 3.0}
-    assert len(watched([*events, measured]).search.warnings) == 1  # type: ignore[union-attr]
+    for other in (measured, measured | {"taken": "soon"}, {"event": "rewound", "stage": "search", "to": "back"}):
+        assert len(watched([*events, other]).search.warnings) == 1  # type: ignore[union-attr]
     search = watched([*events, measured | {"stopped": True, "taken": 10}]).search
     assert search is not None
     assert [epoch.number for epoch in search.epochs] == [1]

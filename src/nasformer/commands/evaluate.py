@@ -21,8 +21,9 @@ def evaluate(folder: Path, split: str, console: Console) -> dict[str, Any]:
     """The quality of `folder/model` on a split; raises `RequestError` where there is no trained model."""
     if split not in ("valid", "test"):
         raise RequestError(f"expected the split valid or test, got {split!r}")
-    model = trained_model(folder)
-    settings = read_task(Run.look(folder).recipe()["task"])
+    run = Run.look(folder)
+    model = trained_model(run)
+    settings = read_task(run.recipe()["task"])
     network, task = settings.load(model, folder / VOCABULARIES)
     quality: dict[str, Any] = plain(task.quality(network, split))
     one = "image" if settings.kind == "images" else "token"

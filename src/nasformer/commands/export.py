@@ -11,6 +11,7 @@ from rich.console import Console
 from nasformer.commands.trained import trained_model
 from nasformer.errors import RequestError
 from nasformer.runs.files import full_disk_explained
+from nasformer.runs.run import Run
 
 
 def export(folder: Path, to: str, out: Path, console: Console) -> Path:
@@ -21,7 +22,7 @@ def export(folder: Path, to: str, out: Path, console: Console) -> Path:
     """
     if to != "hf":
         raise RequestError(f"expected --to hf (a folder that transformers loads), got {to!r}")
-    model = trained_model(folder)
+    model = trained_model(Run.look(folder))
     if out.exists() and any(out.iterdir()):
         raise RequestError(f"expected an empty or new folder for the export, got {out}")
     with full_disk_explained(out, folder, again=f"nasformer export --out {out}"):

@@ -32,7 +32,7 @@ def _search(stage: str, events: Events) -> WatchedSearch | None:
     waiting: dict[tuple[float | None, str], Warned] = {}
     for event in events:
         kind = event.get("event")
-        back = event.get("taken" if kind == "eigenvalue" else "to")
+        back = number(event.get("taken" if kind == "eigenvalue" else "to"))
         if kind in ("rewound", "eigenvalue") and back is not None:
             epochs = {one: told for one, told in epochs.items() if _update(told) <= back}
             points = {update: told for update, told in points.items() if update <= back}

@@ -150,10 +150,10 @@ class Comparison:
         """The first row of that name."""
         return next((row for row in self.rows if row.name == name), None)
 
-    def difference(self, row: Row, reference: Row | None = None) -> float | None:
-        """The main quality of a row minus that of another, by default the mean of `references`; None for the only
-        reference, and where something was not scored."""
-        others = self.references if reference is None else (reference,)
+    def difference(self, row: Row, *others: Row) -> float | None:
+        """The main quality of a row minus the mean of others, by default of `references`; None for the only reference,
+        and where something was not scored."""
+        others = others or self.references
         theirs = [other.qualities[self.main.name].value for other in others if self.main.name in other.qualities]
         ours = row.qualities.get(self.main.name)
         if not theirs or ours is None or others == (row,):

@@ -209,16 +209,16 @@ def _searching(comparison: Comparison, found: Row) -> list[str]:
 
 def _clause(comparison: Comparison, found: Row, row: Row, title: str) -> str | None:
     ours = found.qualities[comparison.main.name]
-    alike = comparison.alike(row.name)
+    alike = comparison.alike(row.name) or (row,)
+    difference = comparison.difference(found, *alike)
+    if difference is None:
+        return None
+    digits = decimals(ours.value, comparison.main)  # of the quality, not of the difference
     if len(alike) > 1:
         values = [one.qualities[comparison.main.name].value for one in alike]
-        difference = ours.value - sum(values) / len(values)
-        title, digits = mean_title(len(values)), decimals(ours.value, comparison.main)
+        title = mean_title(len(values))
         doubt = f"which have {min(values):.{digits}f} to {max(values):.{digits}f}"
     else:
-        if (to_row := comparison.difference(found, row)) is None:
-            return None
-        difference = to_row
         doubt = {
             None: "no intervals to judge it by",
             True: "the intervals overlap: this may be chance",
@@ -227,5 +227,4 @@ def _clause(comparison: Comparison, found: Row, row: Row, title: str) -> str | N
     if difference == 0:
         return f"level with {title} ({doubt})"
     side = "better" if (difference > 0) == comparison.main.higher_is_better else "worse"
-    digits = decimals(ours.value, comparison.main)  # of the quality, not of the difference
     return f"{abs(difference):.{digits}f} {comparison.main.label} {side} than {title} ({doubt})"
