@@ -29,6 +29,7 @@ from benchmarks.reversible_step import reversible_step
 from benchmarks.reversible_table import reversible_table
 from benchmarks.rome_memory import rome_darts_memory, rome_gdas_memory, rome_samples_memory
 from benchmarks.search_cost import search_cost, search_cost_measured
+from benchmarks.shared_cores import shared_cores
 from benchmarks.step_cost import step_cost
 from benchmarks.supernet_step import supernet_step, supernet_step_small
 from benchmarks.variance_law import variance_law
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Figure | str]]] = {
     "reversible_memory": reversible_memory,
     "reversible_options": reversible_options,
     "reversible_step": reversible_step,
+    "shared_cores": shared_cores,
     "reversible_table": reversible_table,
     "memory_prediction": memory_prediction,
     "reversible_precision": reversible_precision,
