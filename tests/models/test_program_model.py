@@ -55,8 +55,9 @@ def loss_of(model: Any, text: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_known_program_is_its_hand_written_twin_and_stays_it(name: str) -> None:
-    models, text = pair(name), tokens(8, 17)
-    assert float((models[0](text) - models[1](text)).detach().abs().max()) <= 1e-5
+    # In float64: twenty updates make of a rounding a ReLU that flips, and how float32 rounds depends on the processor.
+    models, text = [model.double() for model in pair(name)], tokens(8, 17)
+    assert float((models[0](text) - models[1](text)).detach().abs().max()) <= 1e-10
     before = models[0](text).detach()
     for step in range(20):
         batch = tokens(8, 17, seed=step)
@@ -67,7 +68,7 @@ def test_a_known_program_is_its_hand_written_twin_and_stays_it(name: str) -> Non
                 for weight in model.parameters():
                     weight.sub_(weight.grad, alpha=0.1)
     assert float((models[0](text) - before).detach().abs().max()) > 0.1
-    assert float((models[0](text) - models[1](text)).detach().abs().max()) <= 1e-5
+    assert float((models[0](text) - models[1](text)).detach().abs().max()) <= 1e-10
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
