@@ -16,6 +16,7 @@ from nasformer.training.schedule import Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training, borrow, make_optimizer, optimizer_state
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_where_all_runs_it_is_pytorchs_sgd(nesterov: bool) -> None:
     torch.manual_seed(1)
@@ -32,7 +33,7 @@ def test_where_all_runs_it_is_pytorchs_sgd(nesterov: bool) -> None:
         reference.step()
         reference.zero_grad()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.allclose(mine, other, rtol=0, atol=1e-6)
+        assert torch.allclose(mine, other, rtol=0, atol=1e-12)
         assert mine.grad is None
 
 
