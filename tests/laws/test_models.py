@@ -16,6 +16,7 @@ from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.operator import reorder
 from nasformer.spaces.cell import Cell, Edge, Node
+from nasformer.spaces.modern import modern, modern_language
 from nasformer.spaces.named import dartsformer, node_operators, shrinknas
 from nasformer.spaces.reversible import ReversibleDecoderOnly, ReversibleLayer, ReversibleStack
 from nasformer.spaces.sequence_cell import CellDecoderOnly
@@ -56,6 +57,7 @@ def _members(space: Space) -> list[Any]:
 MEMBERS = [
     *_members(Space(SPACE.template.but(norm="post"))),
     *_members(Space(SPACE.template.but(norm="pre"))),
+    *_members(modern(dims=(16, 24), kernels=(3, 5), tables=("separate", "tied_output"))),
     *_members(REVERSIBLE[2]),
     *_members(Space(REVERSIBLE[3].template.but(pooling="mean", final_norm=False))),
     *_members(t0(dim=16, encoder=True)),
@@ -157,6 +159,9 @@ def _language_model(norm: Any) -> Any:
         return randomised(build(_reversible_language_model(), SETTINGS, seed=1))
     if norm == "cell":
         return randomised(build(_cell_language_model(), SETTINGS, seed=1))
+    if norm == "modern":
+        largest = modern_language(dims=(16,), kernels=(3, 5)).close(lambda choice: len(choice.options) - 1)
+        return randomised(build(largest, SETTINGS, seed=1))
     mixers = [
         Attention(heads=2),
         LightConvolution(heads=2, kernel=5),
@@ -169,7 +174,7 @@ def _language_model(norm: Any) -> Any:
     return randomised(build(architecture, SETTINGS, seed=1))
 
 
-@pytest.mark.parametrize("norm", ["pre", "post", "reversible", "cell"])
+@pytest.mark.parametrize("norm", ["pre", "post", "modern", "reversible", "cell"])
 def test_a_language_model_is_causal(norm: str) -> None:
     model, text = _language_model(norm), tokens(2, 9, 25)
     plain = model(text)
@@ -180,7 +185,7 @@ def test_a_language_model_is_causal(norm: str) -> None:
     assert not close(model(changed)[:, 5], plain[:, 5])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post", "reversible", "cell"])
+@pytest.mark.parametrize("norm", ["pre", "post", "modern", "reversible", "cell"])
 def test_a_language_model_decodes_step_by_step(norm: str) -> None:
     model, text = _language_model(norm), tokens(3, 9, 25)
     text[0, :4] = PAD
@@ -191,7 +196,7 @@ def test_a_language_model_decodes_step_by_step(norm: str) -> None:
         assert close(torch.cat(parts, dim=1)[real], whole[real])
 
 
-@pytest.mark.parametrize("norm", ["pre", "reversible", "cell"])
+@pytest.mark.parametrize("norm", ["pre", "modern", "reversible", "cell"])
 def test_beams_of_a_language_model_change_places(norm: str) -> None:
     model, text = _language_model(norm), tokens(3, 7, 25)
     cache: dict[str, Any] = {}
@@ -202,7 +207,7 @@ def test_beams_of_a_language_model_change_places(norm: str) -> None:
     assert close(model.decode(text[:, 4:], cache), model.decode(moved)[:, 4:])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post", "reversible", "cell"])
+@pytest.mark.parametrize("norm", ["pre", "post", "modern", "reversible", "cell"])
 def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
     model, text = _language_model(norm), tokens(2, 6, 25)
     plain = model(text)
@@ -210,8 +215,11 @@ def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
         assert close(model(F.pad(text, (left, right), value=PAD))[:, left : left + 6], plain)
 
 
-@pytest.mark.parametrize("architecture", _members(t0(dim=16)), ids=range(7))
-def test_one_step_lowers_the_loss_of_a_language_model_of_cells(architecture: Any) -> None:
+LANGUAGE_MEMBERS = [*_members(t0(dim=16)), *_members(modern_language(dims=(16, 24), kernels=(3, 5)))]
+
+
+@pytest.mark.parametrize("architecture", LANGUAGE_MEMBERS, ids=range(len(LANGUAGE_MEMBERS)))
+def test_one_step_lowers_the_loss_of_a_language_model(architecture: Any) -> None:
     _lower(build(architecture, SETTINGS, seed=1).train())
 
 

@@ -13,10 +13,18 @@ from space_law import SpaceLaw, check_conditions
 
 from nasformer.errors import RequestError
 from nasformer.spaces.families import read_architecture
+from nasformer.spaces.modern import modern, modern_language
 from nasformer.spaces.named import ARCHITECTURES, SPACES, dartsformer, hat, shrinknas, shrinknas_small
 from nasformer.spaces.open import first_of, one_of, some_of
 from nasformer.spaces.space import Members, Space
-from nasformer.spaces.transformer import EncoderDecoder
+from nasformer.spaces.transformer import (
+    Attention,
+    Decoder,
+    DecoderLayer,
+    DecoderOnly,
+    EncoderDecoder,
+    FeedForward,
+)
 from nasformer.spaces.value import Value
 
 
@@ -92,7 +100,8 @@ class TestNamed(SpaceLaw):
 
     @pytest.fixture(
         params=["shrinknas", "shrinknas-small", "hat", "sizes-only-small", "dartsformer", "dartsformer-small",
-                "darts-transformer-small", "t0", "t1", "s1", "s3", "nasbench201-two-inputs", "nasbench-macro"]
+                "darts-transformer-small", "modern", "modern-language",
+                "t0", "t1", "s1", "s3", "nasbench201-two-inputs", "nasbench-macro"]
     )  # fmt: skip
     def space(self, request: pytest.FixtureRequest) -> Space:
         return SPACES[request.param]()
@@ -227,10 +236,8 @@ def _architecture(encoder_layer: dict[str, Any], **changes: Any) -> dict[str, An
         (_architecture(_layer(), encoder={"dim": 8, "layers": []}), r"encoder\.layers is empty"),
         (_architecture(_layer(), encoder={"dim": 7, "layers": [_layer()]}), r"even number"),
         (_architecture(_layer(), decoder={"dim": 8, "layers": [_layer()]}), r"cross is missing"),
-        (
-            _architecture(_layer(), decoder={"dim": 8, "layers": [_layer() | {"cross": {"heads": 2, "span": 2}}]}),
-            r"span is 2, but the encoder has 1",
-        ),
+        (_architecture(_layer(), tables="tied"), r"tables.*'separate' or 'tied_output'.*tied"),
+        (_architecture(_layer(), norm_kind="batch"), r"norm_kind.*'layer' or 'rms'.*batch"),
         (_architecture(_layer(kind="attention", heads={"one_of": [2, 0]})), r"greater than or equal to 1"),
         (_architecture(_layer(kind="attention", heads={"one_of": [2, "two"]})), r"valid integer"),
         (_architecture(_layer(kind="attention", heads={"one_off": [2, 4]})), r"valid integer"),
@@ -239,6 +246,44 @@ def _architecture(encoder_layer: dict[str, Any], **changes: Any) -> dict[str, An
 def test_a_bad_architecture_is_refused_in_words(data: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         EncoderDecoder.read(data)
+
+
+def test_an_architecture_from_before_a_field_was_there_is_what_it_was() -> None:
+    architecture = EncoderDecoder.read(_architecture(_layer()))
+    new = {"norm_kind": "layer", "final_norm": None, "tables": "separate"}
+    data = architecture.data()
+    assert {name: data.pop(name) for name in new} == new
+    assert EncoderDecoder.read(data) == architecture
+
+
+def test_a_field_with_a_default_may_be_left_open() -> None:
+    feed_forward = FeedForward(ratio=2, gated=one_of(False, True), activation=one_of("relu", "swish"))
+    layer = DecoderLayer(mixer=Attention(heads=2), feed_forward=one_of(feed_forward, FeedForward(width=3)))
+    space = Space(
+        DecoderOnly(
+            norm=one_of("post", "pre"),
+            norm_kind=one_of("layer", "rms"),
+            final_norm=one_of(None, True, False),
+            tables=one_of("separate", "tied_output"),
+            decoder=Decoder(dim=8, layers=(layer,)),
+        )
+    )
+    members = list(space.members())
+    assert len(set(members)) == space.size == 2 * 2 * 3 * 2 * 5
+    assert all(space.decode(space.encode(member)) == member for member in members)
+
+
+@pytest.mark.parametrize("build", [modern, modern_language])
+def test_a_modern_space_takes_its_settings(build: Any) -> None:
+    open_tables = build(tables=("separate", "tied_output"), activations=("gelu", "gated_gelu"), norm_kinds=("rms",))
+    members = [open_tables.sample(Random(seed)) for seed in range(40)]
+    assert {member.tables for member in members} == {"separate", "tied_output"}
+    assert {member.norm_kind for member in members} == {"rms"}
+    layers = [layer for member in members for layer in member.decoder.layers]
+    forms = {(layer.feed_forward.activation, layer.feed_forward.gated) for layer in layers}
+    assert forms == {("gelu", False), ("gelu", True)}
+    with pytest.raises(RequestError, match="unknown activation 'gated_rely'; did you mean 'gated_relu'"):
+        build(activations=("gated_rely",))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from nasformer.models.build import FAMILIES
 from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
+from nasformer.spaces.modern import modern, modern_language
 from nasformer.spaces.named import dartsformer, shrinknas
+from nasformer.spaces.open import one_of
 from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import FeedForward
 from nasformer.supernets.adam import SliceAdam
 from nasformer.supernets.elastic import Lender
 from nasformer.supernets.reversible import ReversibleSupernet
@@ -47,13 +50,21 @@ def supernet(request: pytest.FixtureRequest) -> TransformerSupernet:
     return randomised(TransformerSupernet, _space(request.param))
 
 
-@pytest.fixture(params=["post", "pre", "reversible"])
+def _modern_space() -> Space:
+    tables = ("separate", "tied_output")
+    small = modern(dims=(8, 16, 24), encoder_layers=(1, 2), kernels=(3, 5), ratios=(1.0, 2.0), tables=tables)
+    return Space(small.template.but(final_norm=one_of(None, False)))
+
+
+@pytest.fixture(params=["post", "pre", "modern", "reversible"])
 def any_supernet(request: pytest.FixtureRequest) -> Supernet:
     """Such a supernet of any family; the reversible one rebuilds activations, option by option."""
     if request.param == "reversible":
         return randomised(
             ReversibleSupernet, dartsformer(dim=24, embedding_dim=8, splits=2, searched=2, depth=4, heads=2)
         )
+    if request.param == "modern":
+        return randomised(TransformerSupernet, _modern_space())
     return randomised(TransformerSupernet, _space(request.param))
 
 
@@ -160,10 +171,11 @@ def test_a_step_moves_the_slices_and_nothing_else(supernet: TransformerSupernet)
             assert float(adam.updates[name] - moments[f"updates.{name}"]) == float(inside[name].any())
 
 
-def test_every_shared_weight_is_used_and_all_of_it() -> None:
-    supernet = TransformerSupernet(_space("pre"), SETTINGS, seed=1)
+@pytest.mark.parametrize("space", [_space("pre"), _modern_space()], ids=["pre", "modern"])
+def test_every_shared_weight_is_used_and_all_of_it(space: Space) -> None:
+    supernet = TransformerSupernet(space, SETTINGS, seed=1)
     reached: dict[str, tuple[int, ...]] = {}
-    for member in members(supernet.space, 120):
+    for member in members(supernet.space, 200):
         for parameter in supernet.at(member).parameters():
             old = reached.get(parameter.source, parameter.shape)
             reached[parameter.source] = tuple(map(max, old, parameter.shape))
@@ -183,6 +195,33 @@ def test_operators_share_nothing_and_sizes_share_leading_slices(supernet: Transf
     wide = dict(large.named_parameters())
     for name, parameter in small.named_parameters():
         assert torch.equal(parameter, wide[name][tuple(slice(size) for size in parameter.shape)])
+
+
+def test_a_supernet_of_language_models_lends_what_it_gives_away() -> None:
+    small = modern_language(dims=(8, 16), layers=(1, 2), kernels=(3, 5), tables=("separate", "tied_output"))
+    supernet = randomised(TransformerSupernet, small)
+    for member in members(small, 20):
+        lent, own = supernet.at(member).eval(), supernet.inherit(member).eval()
+        assert torch.allclose(lent(TARGET), own(TARGET), rtol=0, atol=1e-9)
+        assert ("output.weight" in dict(own.named_parameters())) is (member.tables == "separate")
+
+
+def test_a_plain_layer_is_the_first_map_of_a_gated_one() -> None:
+    space = _space("pre")
+    feed_forward = FeedForward(ratio=one_of(1.0, 2.0), gated=one_of(False, True))
+    layer = space.template.encoder.layers[0].but(feed_forward=feed_forward)
+    space = Space(space.template.but(encoder=space.template.encoder.but(layers=(layer,))))
+    supernet = randomised(TransformerSupernet, space)
+    code = {choice.name: 0 for choice in space.choices} | {"encoder.dim": 2}
+    plain, gated = (supernet.inherit(space.decode(code | {"encoder.layers.0.feed_forward.gated": n})) for n in (0, 1))
+    name = "encoder.layers.0.feed_forward.operator.input.weight"
+    assert torch.equal(plain.get_parameter(name), gated.get_parameter(name)[0])
+    adam = SliceAdam(supernet.weights)
+    for member in members(space, 8):
+        lent, own = supernet.at(member), supernet.inherit(member)
+        assert torch.allclose(lent(SOURCE, TARGET), own(SOURCE, TARGET), rtol=0, atol=1e-9)
+        backward(lent)
+        adam.step(lent.parameters(), 1e-3)
 
 
 def test_initial_weights_follow_from_the_seed() -> None:

@@ -12,6 +12,7 @@ from nasformer.models.image_cell import ImageSettings
 from nasformer.models.size import core_flops, core_parameters, published_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings, Part
 from nasformer.spaces.families import reads_images
+from nasformer.spaces.modern import modern, modern_language
 from nasformer.spaces.named import (
     ARCHITECTURES,
     OPERATORS,
@@ -26,7 +27,9 @@ from nasformer.spaces.named import (
     transformer,
     uniform,
 )
+from nasformer.spaces.open import one_of
 from nasformer.spaces.space import Space
+from nasformer.spaces.transformer import CrossAttention
 from nasformer.strategies.objective import Objective
 
 SETTINGS = ModelSettings(source_vocabulary=50, target_vocabulary=40)
@@ -97,9 +100,19 @@ def test_operator_counts_at_320(operator: Any, counts: tuple[int, ...]) -> None:
         assert sum(parameter.numel() for parameter in built.parameters()) == count
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_predicted_is_built(norm: str) -> None:
-    space = Space(shrinknas_small().template.but(norm=norm))
+TABLES = ("separate", "tied_output")
+COUNTED = {
+    "post": Space(shrinknas_small().template.but(norm="post")),
+    "pre": shrinknas_small(),
+    "post-with-final-norm": Space(modern(norm="post", tables=TABLES).template.but(final_norm=one_of(None, True))),
+    "modern": Space(modern(tables=TABLES).template.but(final_norm=one_of(None, True, False))),
+    "modern-language": modern_language(tables=TABLES),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_predicted_is_built(name: str) -> None:
+    space = COUNTED[name]
     random = Random(1)
     for number in range(30):
         member = space.sample(random)
@@ -136,11 +149,26 @@ def test_flops_of_attention_by_hand() -> None:
     assert core_flops(layer, time, time) == 2 * (attention + feed_forward) + 2 * attention + feed_forward
 
 
+def test_a_span_beyond_the_encoder_costs_what_the_whole_encoder_does() -> None:
+    whole = uniform("attention", 16, ratio=2.0, encoder_layers=2, decoder_layers=1)
+    spans = []
+    for span in (1, 2, 3):
+        layer = whole.decoder.layers[0].but(cross=CrossAttention(heads=4, span=span))
+        spans.append(core_flops(whole.but(decoder=whole.decoder.but(layers=(layer,)))))
+    assert spans[0] < spans[1] == spans[2]
+
+
 @pytest.mark.slow
-def test_an_operator_is_sized_to_a_target() -> None:
-    for core in (300_000, 1_000_000):
-        found = sized("long_short_light", 1.0, core, core_parameters, encoder_layers=3, decoder_layers=3)
-        assert abs(core_parameters(found) / core - 1) < 0.01
+@pytest.mark.parametrize("tables", TABLES)
+@pytest.mark.parametrize("count", [core_parameters, lambda a: total_parameters(a, SETTINGS)], ids=["core", "total"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_operator_is_sized_to_a_target(operator: Any, count: Any, tables: Any) -> None:
+    for size in (60_000, 1_000_000):
+        settings: dict[str, Any] = {"encoder_layers": 3, "decoder_layers": 2, "norm": "pre", "tables": tables}
+        found = sized(operator, 1.0, size, count, **settings)
+        assert abs(count(found) / size - 1) < 0.01
+        assert (found.norm, found.tables) == ("pre", tables)
+        assert (len(found.encoder.layers), len(found.decoder.layers)) == (3, 2)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -21,10 +21,18 @@ from nasformer.operators import catalogue
 from nasformer.operators.attention import Memory
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.dropout import dropout
-from nasformer.operators.normalization import LayerNorm, Sublayer
+from nasformer.operators.normalization import NORMS, Sublayer
 from nasformer.operators.operator import Cache
 from nasformer.operators.positions import position_table, positions
-from nasformer.spaces.transformer import Decoder, DecoderOnly, Encoder, EncoderDecoder, Positive
+from nasformer.spaces.transformer import (
+    CrossAttention,
+    Decoder,
+    DecoderOnly,
+    Encoder,
+    EncoderDecoder,
+    NormKind,
+    Positive,
+)
 from nasformer.spaces.value import Value
 
 PAD = 0
@@ -39,7 +47,7 @@ class ModelSettings(Value):
     residual dropout of a stack is scaled by its dim / dropout_full_dim (HAT's rule). With `shared_vocabulary` both
     sides have the same tokens, so that families with tied tables share one. With `tied` an encoder–decoder Transformer
     has one table for source, target and output (Vaswani et al. 2017, §3.4), as wide as its wider side; the narrower one
-    uses its first channels, as slices of a supernet do.
+    uses its first channels, as slices of a supernet do. Without it, the architecture's `tables` say what is shared.
 
     Raises `RequestError` for `tied` where the two vocabularies differ in size.
     """
@@ -76,6 +84,7 @@ class Part:
     memory_dim: int
     causal: bool
     norm: Literal["post", "pre", "bare"]
+    norm_kind: NormKind = "layer"
 
     def build(self, settings: ModelSettings) -> nn.Module:
         """The sub-layer, on the current default device, weights not yet drawn."""
@@ -85,7 +94,8 @@ class Part:
             operator = catalogue.mixer(self.value, self.dim, causal=self.causal, dropout=settings.dropout)
         if self.norm == "bare":
             return operator
-        return Sublayer(operator, self.dim, norm=self.norm, residual=settings.residual_dropout(self.dim))
+        residual = settings.residual_dropout(self.dim)
+        return Sublayer(operator, self.dim, norm=self.norm, residual=residual, kind=self.norm_kind)
 
     def example(self, time: int, source: int) -> tuple[Any, ...]:
         """What it reads of one sequence of `time` (and `source`) tokens, on the meta device."""
@@ -96,12 +106,21 @@ class Part:
 
 def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int, Part]]:
     """Every sub-layer in the order of the computation: stack name, layer index, part."""
-    memory_dim = architecture.encoder.dim if isinstance(architecture, EncoderDecoder) else 0
-    stacks: list[tuple[str, Any]] = [("decoder", architecture.decoder)]
+    encoder = architecture.encoder if isinstance(architecture, EncoderDecoder) else None
+    for name, stack in _stacks(architecture):
+        for _, index, part in stack_parts(name, stack, encoder.dim if encoder else 0, architecture.norm):
+            value = part.value
+            if encoder and isinstance(value, CrossAttention) and value.span > len(encoder.layers):
+                value = value.but(span=len(encoder.layers))
+            yield name, index, replace(part, value=value, norm_kind=architecture.norm_kind)
+
+
+def _stacks(architecture: EncoderDecoder | DecoderOnly) -> list[tuple[str, Encoder | Decoder]]:
+    """The stacks by name, in the order of the computation."""
+    encoder: list[tuple[str, Encoder | Decoder]] = []
     if isinstance(architecture, EncoderDecoder):
-        stacks.insert(0, ("encoder", architecture.encoder))
-    for name, stack in stacks:
-        yield from stack_parts(name, stack, memory_dim, architecture.norm)
+        encoder = [("encoder", architecture.encoder)]
+    return [*encoder, ("decoder", architecture.decoder)]
 
 
 def stack_parts(
@@ -116,9 +135,12 @@ def stack_parts(
 
 
 def frame_parameters(architecture: EncoderDecoder | DecoderOnly) -> int:
-    """Core parameters outside all parts: the final norms, where norms come first."""
-    stacks = [getattr(architecture, "encoder", None), architecture.decoder]
-    return sum(2 * stack.dim for stack in stacks if stack is not None) if architecture.norm == "pre" else 0
+    """Core parameters outside all parts: the final norms, where there are any."""
+    if not (architecture.norm == "pre" if architecture.final_norm is None else architecture.final_norm):
+        return 0
+    with torch.device("meta"):
+        norms = [NORMS[architecture.norm_kind](stack.dim) for _, stack in _stacks(architecture)]
+    return sum(parameter.numel() for norm in norms for parameter in norm.parameters())
 
 
 def table_parameters(architecture: EncoderDecoder | DecoderOnly, settings: ModelSettings) -> int:
@@ -127,7 +149,8 @@ def table_parameters(architecture: EncoderDecoder | DecoderOnly, settings: Model
     if encoder and settings.tied:
         return settings.target_vocabulary * max(encoder.dim, architecture.decoder.dim)
     source = (settings.source_vocabulary or 0) * (encoder.dim if encoder else 0)
-    return source + 2 * settings.target_vocabulary * architecture.decoder.dim
+    target = settings.target_vocabulary * architecture.decoder.dim
+    return source + (target if architecture.tables == "tied_output" else 2 * target)
 
 
 MakePart = Callable[[str, int, Part], nn.Module]
@@ -190,24 +213,30 @@ class TiedEmbedding(nn.Module):
 
 
 class Stack(nn.Module):
-    """The layers of one side, with a final norm when norms come first."""
+    """The layers of one side, with a final norm or without; None: with one where norms come first."""
 
-    def __init__(self, name: str, parts: Iterable[tuple[str, int, Part]], make: MakePart) -> None:
+    def __init__(
+        self, name: str, parts: Iterable[tuple[str, int, Part]], make: MakePart, final_norm: bool | None = None
+    ) -> None:
         super().__init__()
         own = [(index, part) for stack, index, part in parts if stack == name]
         layers: dict[int, nn.ModuleDict] = {}
         for index, part in own:
             layers.setdefault(index, nn.ModuleDict())[part.role] = make(name, index, part)
         self.layers = nn.ModuleList(layers.values())
-        self.norm = LayerNorm(own[0][1].dim) if own[0][1].norm == "pre" else None
+        first = own[0][1]
+        normed = first.norm == "pre" if final_norm is None else final_norm
+        self.norm = NORMS[first.norm_kind](first.dim) if normed else None
 
     def each(self) -> Iterator[Any]:
         """The layers in order; each is a dict of its sub-layers by role."""
         yield from self.layers
 
     def finish(self, x: Tensor) -> Tensor:
-        """What leaves the stack: normalised, whichever the style (our reading 3 of docs/papers/operators.md)."""
-        return x if self.norm is None else self.norm(x)
+        """What leaves the stack: normalised, whichever the style, unless the architecture says otherwise (our reading 3
+        of docs/papers/operators.md)."""
+        found: Tensor = x if self.norm is None else self.norm(x)
+        return found
 
 
 def padding_of(tokens: Tensor) -> Tensor | None:
@@ -279,7 +308,8 @@ class TiedOutput(nn.Module):
 class EncoderDecoderModel(Decoding):
     """A sequence-to-sequence network: source and target tokens → logits of the next target token.
 
-    Source, target and output have a table each, or with `settings.tied` one together (see `ModelSettings`).
+    Source, target and output have a table each, target and output one (`architecture.tables`), or with `settings.tied`
+    all three (see `ModelSettings`).
     """
 
     def __init__(self, architecture: EncoderDecoder, settings: ModelSettings, make: MakePart | None = None) -> None:
@@ -290,10 +320,10 @@ class EncoderDecoderModel(Decoding):
         assert settings.source_vocabulary is not None, "an encoder needs a source vocabulary"
         self.tokens = Tokens(settings.target_vocabulary, max(source, target)) if settings.tied else None
         self.source_embedding = embedding(settings.source_vocabulary, source, settings, self.tokens)
-        self.encoder = Stack("encoder", parts(architecture), make)
+        self.encoder = Stack("encoder", parts(architecture), make, architecture.final_norm)
         self.embedding = embedding(settings.target_vocabulary, target, settings, self.tokens)
-        self.decoder = Stack("decoder", parts(architecture), make)
-        self.output = Output(settings.target_vocabulary, target) if self.tokens is None else TiedOutput(self.tokens)
+        self.decoder = Stack("decoder", parts(architecture), make, architecture.final_norm)
+        self.output = output(architecture, settings, self.tokens or self.embedding)
 
     def encode(self, source: Tensor) -> Memory:
         """source (batch, source) → the outputs of the last three layers."""
@@ -322,8 +352,8 @@ class DecoderOnlyModel(Decoding):
         make = make or (lambda stack, index, part: part.build(settings))
         self.architecture, self.settings = architecture, settings
         self.embedding = embedding(settings.target_vocabulary, architecture.decoder.dim, settings)
-        self.decoder = Stack("decoder", parts(architecture), make)
-        self.output = Output(settings.target_vocabulary, architecture.decoder.dim)
+        self.decoder = Stack("decoder", parts(architecture), make, architecture.final_norm)
+        self.output = output(architecture, settings, self.embedding)
 
     def decode(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """tokens (batch, time) → hidden states (batch, time, dim); with a cache, of the new positions."""
@@ -340,3 +370,10 @@ def embedding(
     """The embedding of a stack of this dim: of a table of its own, or of the one that is given."""
     others = dim, settings.position_width or dim, settings.residual_dropout(dim)
     return Embedding(vocabulary, *others) if table is None else TiedEmbedding(table, *others)
+
+
+def output(architecture: EncoderDecoder | DecoderOnly, settings: ModelSettings, table: Any) -> Output | TiedOutput:
+    """The map to the vocabulary: by `table`, where it is shared, or by a table of its own."""
+    if (settings.tied and isinstance(architecture, EncoderDecoder)) or architecture.tables == "tied_output":
+        return TiedOutput(table)
+    return Output(settings.target_vocabulary, architecture.decoder.dim)

@@ -1,4 +1,4 @@
-"""Layer normalisation, and the sub-layer that wraps an operator in residual and norm."""
+"""Layer and root-mean-square normalisation, and the sub-layer that wraps an operator in residual and norm."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-5)
 
 
+class RMSNorm(nn.Module):
+    """x / √(mean x² + 1e-5), times a gain, over the last axis (Zhang & Sennrich, arXiv 1910.07467)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Gain 1."""
+        nn.init.ones_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, dim) → (…, dim)."""
+        return F.rms_norm(x, x.shape[-1:], self.weight, 1e-5)
+
+
+NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layer": LayerNorm, "rms": RMSNorm}
+"""Every kind of norm that an architecture can name."""
+
+
 class Normed(nn.Module):
     """`operator(norm(x))`: an operator that normalises what it reads, without a residual."""
 
@@ -46,10 +66,12 @@ class Normed(nn.Module):
 class Sublayer(nn.Module):
     """`norm(x + dropout(operator(x)))` (post) or `x + dropout(operator(norm(x)))` (pre); operators.md §0."""
 
-    def __init__(self, operator: nn.Module, dim: int, *, norm: Literal["post", "pre"], residual: float) -> None:
+    def __init__(
+        self, operator: nn.Module, dim: int, *, norm: Literal["post", "pre"], residual: float, kind: str = "layer"
+    ) -> None:
         super().__init__()
         self.operator = operator
-        self.norm = LayerNorm(dim)
+        self.norm = NORMS[kind](dim)
         self.style = norm
         self.residual = residual
 

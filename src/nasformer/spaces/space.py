@@ -332,7 +332,8 @@ def _match_option(options: Sequence[Any], value: Any, name: str, code: Code) -> 
     """The index of the option that `value` may be (the answers inside it go into `code`), or None."""
     for index, option in enumerate(options):
         inside: Code = {}
-        if label(option) == label(value) and _match(option, value, _inside(name, option), inside) is None:
+        alike = isinstance(option, Value) or label(option) == label(value)  # 1 is no 1.0
+        if alike and _match(option, value, _inside(name, option), inside) is None:
             code |= inside
             return index
     return None

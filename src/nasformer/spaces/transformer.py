@@ -16,6 +16,13 @@ from nasformer.spaces.value import BY_KIND, Value
 
 Positive = Annotated[int, Field(ge=1)]
 Activation = Literal["relu", "leaky_relu", "swish", "gelu", "squared_relu"]
+Norm = Literal["post", "pre"]
+"""Where each sub-layer normalises: after the residual sum, or what its operator reads."""
+NormKind = Literal["layer", "rms"]
+"""Layer normalisation (gain and bias), or by the root mean square alone (gain; Zhang & Sennrich, arXiv 1910.07467)."""
+Tables = Literal["separate", "tied_output"]
+"""A table each for source, target and output, or the target's embedding as the output map too (Press & Wolf, arXiv
+1608.05859)."""
 
 
 class Attention(Value):
@@ -135,7 +142,8 @@ class Custom(Value):
 
 
 class CrossAttention(Value):
-    """Attention to the outputs of the last `span` encoder layers (HAT's arbitrary encoder–decoder attention)."""
+    """Attention to the outputs of the last `span` encoder layers, or of all where there are fewer (HAT's arbitrary
+    encoder–decoder attention)."""
 
     kind: Literal["cross_attention"] = "cross_attention"
     heads: Positive
@@ -155,6 +163,11 @@ class FeedForward(Value):
     width: Positive | None = None
     activation: Activation = "relu"
     gated: bool = False
+
+    @property
+    def label(self) -> str:
+        """The kind; a gated one, whose first layer has two maps, is told apart."""
+        return f"gated_{self.kind}" if self.gated is True else self.kind
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -217,12 +230,18 @@ class Decoder(Value):
 
 
 class EncoderDecoder(Value):
-    """A sequence-to-sequence Transformer with operators of any kind in any layer."""
+    """A sequence-to-sequence Transformer with operators of any kind in any layer.
+
+    `final_norm` says whether a stack ends with a norm; None: where norms come first.
+    """
 
     family: Literal["encoder_decoder"] = "encoder_decoder"
-    norm: Literal["post", "pre"] = "post"
+    norm: Norm = "post"
     encoder: Encoder
     decoder: Decoder
+    norm_kind: NormKind = "layer"
+    final_norm: bool | None = None
+    tables: Tables = "separate"
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -230,20 +249,19 @@ class EncoderDecoder(Value):
             return self
         check_stack(self.encoder, "encoder")
         check_stack(self.decoder, "decoder")
-        for place, cross in crosses(self.decoder):
-            if cross.span > len(self.encoder.layers):
-                raise RequestError(
-                    f"{place}.span is {cross.span}, but the encoder has {len(self.encoder.layers)} layers"
-                )
+        tuple(crosses(self.decoder))
         return self
 
 
 class DecoderOnly(Value):
-    """A language model: a stack of causal layers without an encoder."""
+    """A language model: a stack of causal layers without an encoder; the fields are those of `EncoderDecoder`."""
 
     family: Literal["decoder_only"] = "decoder_only"
-    norm: Literal["post", "pre"] = "pre"
+    norm: Norm = "pre"
     decoder: Decoder
+    norm_kind: NormKind = "layer"
+    final_norm: bool | None = None
+    tables: Tables = "separate"
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 
 def leading(wide: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
-    """The view of the first shape[0], shape[1], … entries along each axis."""
-    return wide[tuple(slice(size) for size in shape)]
+    """The view of the first shape[0], shape[1], … entries along each axis.
+
+    Where `shape` has fewer axes, of each leading one the first entry (of a gated layer's two maps, the plain one's).
+    """
+    missing = wide.dim() - len(shape)
+    return wide[(0,) * missing + tuple(slice(size) for size in shape)]
 
 
 def copied(model: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str]) -> nn.Module:

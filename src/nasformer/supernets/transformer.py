@@ -8,7 +8,8 @@ copy of the model's code, and what holds for plain models holds for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from nasformer.models.build import FAMILIES, build, outline
 from nasformer.models.transformer import ModelSettings, Part, parts
 from nasformer.operators.normalization import Sublayer
-from nasformer.spaces.space import Choice, Space, label
+from nasformer.spaces.space import Choice, Space
 from nasformer.supernets.elastic import Lender, copied, twin
 from nasformer.supernets.mixed import Mixed
 from nasformer.supernets.selection import Selection
@@ -28,7 +29,8 @@ class TransformerSupernet:
     """The shared weights of a space of Transformers.
 
     Args:
-        space: the space; its choices among operators are named `….mixer`.
+        space: the space; its choices among operators are named for their place in the layer (`….mixer`,
+            `….feed_forward`).
         settings: the settings of every model; `position_width` becomes the largest dim of the space.
         seed: draws the initial weights.
         weights: the weights to start from instead (as saved from `weights`).
@@ -39,8 +41,8 @@ class TransformerSupernet:
     ) -> None:
         self.space = space
         self._operators = {choice.name: choice for choice in space.choices if choice.operators}
-        self._alike = _alike(space, self._operators)
-        covering = _covering(space)
+        self._options: dict[tuple[str, Any], str] = {}
+        covering = list(_covering(space))
         widest = max(stack.dim for a in covering for stack in (a.decoder, getattr(a, "encoder", a.decoder)))
         self.settings = settings.but(position_width=settings.position_width or widest)
         if weights is None:
@@ -49,7 +51,9 @@ class TransformerSupernet:
                 model = build(architecture, self.settings, seed=seed + index)
                 rename = self._names(architecture)
                 for name, parameter in model.named_parameters():
-                    weights.setdefault(rename(name), parameter.detach())
+                    wide = rename(name)
+                    if wide not in weights or _exceeds(parameter, weights[wide]):
+                        weights[wide] = parameter.detach()
         self.weights = weights
         self._lender = Lender(weights)
         self._sublayers: dict[tuple[str, int, Part], Sublayer] = {}
@@ -70,7 +74,8 @@ class TransformerSupernet:
         if isinstance(selection, Mapping):
             return self._mixed(selection)
         with torch.device("meta"):
-            model = FAMILIES[selection.family].network(selection, self.settings, make=self._sublayer)
+            make = partial(self._sublayer, selection)
+            model = FAMILIES[selection.family].network(selection, self.settings, make=make)
         return self._lender.lend(model, lambda name: name)
 
     def inherit(self, architecture: Any) -> nn.Module:
@@ -87,7 +92,7 @@ class TransformerSupernet:
         slots = {}
         for stack, index, part in parts(architecture):
             slot = f"{stack}.layers.{index}.{part.role}"
-            slots[slot] = self._option(slot, part.value)
+            slots[slot] = self._option(architecture, slot)
 
         def rename(name: str) -> str:
             for slot in self._operators:
@@ -97,15 +102,21 @@ class TransformerSupernet:
 
         return rename
 
-    def _option(self, slot: str, value: Any) -> str:
-        """The name of the option that an operator is: its label, or more where several options share one."""
-        return self._alike.get((slot, value)) or label(value)
+    def _option(self, architecture: Any, slot: str) -> str:
+        """The name of the option that an architecture's operator is, where there is a choice among operators."""
+        if slot not in self._operators:
+            return ""
+        stack, _, index, role = slot.split(".")
+        key = slot, getattr(getattr(architecture, stack).layers[int(index)], role)
+        if key not in self._options:
+            self._options[key] = self._operators[slot].options[self.space.encode(architecture)[slot]]  # type: ignore[index]
+        return self._options[key]
 
-    def _sublayer(self, stack: str, index: int, part: Part) -> Sublayer:
+    def _sublayer(self, architecture: Any, stack: str, index: int, part: Part) -> Sublayer:
         key = (stack, index, part)
         if key not in self._sublayers:
             slot = f"{stack}.layers.{index}.{part.role}"
-            inside = f"{self._option(slot, part.value)}." if slot in self._operators else ""
+            inside = f"{self._option(architecture, slot)}." if slot in self._operators else ""
 
             def rename(name: str) -> str:
                 return f"{slot}.{name.replace('operator.', f'operator.{inside}', 1)}"
@@ -129,29 +140,32 @@ class TransformerSupernet:
             for option in chosen.options:
                 architecture = self.space.close(partial(_answer, {name: option}, first))
                 part = next(p for s, i, p in parts(architecture) if (s, i, p.role) == (stack, int(index), role))
-                options.append(self._sublayer(stack, int(index), part).operator)
+                options.append(self._sublayer(architecture, stack, int(index), part).operator)
             getattr(model, stack).layers[int(index)][role].operator = Mixed(options, chosen.weights)
         return model
-
-
-def _alike(space: Space, operators: Mapping[str, Choice]) -> dict[tuple[str, Any], str]:
-    """The names of operators of one kind that differ in a number (kernels 3 and 5), by slot and operator."""
-    found = {}
-    for slot, choice in operators.items():
-        for index, name in enumerate(choice.options):
-            architecture = space.close(partial(_answer, {slot: index}, lambda _: 0))
-            for stack, layer, part in parts(architecture):
-                if f"{stack}.layers.{layer}.{part.role}" == slot and label(part.value) != name:
-                    found[slot, part.value] = name
-    return found
 
 
 def _answer(only: dict[str, int], otherwise: Callable[[Choice], int], choice: Choice) -> int:
     return only[choice.name] if choice.name in only else otherwise(choice)
 
 
-def _covering(space: Space) -> list[Any]:
-    """Architectures of the greatest sizes that together use every operator option of every layer."""
-    largest = Space(space.largest(), space.name)
-    count = max((len(choice.options) for choice in largest.choices), default=1)
-    return [largest.close(lambda choice, i=i: i % len(choice.options)) for i in range(count)]  # type: ignore[misc]
+def _covering(space: Space) -> Iterator[Any]:
+    """Architectures of the greatest sizes that together take every option left of every choice.
+
+    Whenever a choice is met, it takes its next option.
+    """
+    largest, met = Space(space.largest(), space.name), Counter[str]()
+
+    def next_option(choice: Choice) -> int:
+        met[choice.name] += 1
+        return (met[choice.name] - 1) % len(choice.options)
+
+    yield largest.close(next_option)
+    while any(met[choice.name] < len(choice.options) for choice in largest.choices):
+        yield largest.close(next_option)
+
+
+def _exceeds(new: Tensor, old: Tensor) -> bool:
+    """Whether a weight reaches beyond another, of which it must else be a leading slice."""
+    pairs = zip(reversed(new.shape), reversed(old.shape), strict=False)
+    return new.dim() > old.dim() or any(here > there for here, there in pairs)
