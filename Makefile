@@ -24,8 +24,9 @@ check: $(BIN)/.ready  ## format, lint, types and the fast tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" -x
 
-torture: $(BIN)/.ready  ## every search on another device; kill a run at many moments, compare it with an uninterrupted one
+torture: $(BIN)/.ready  ## every search on another device; numeric tests as each processor rounds; runs that are killed and resumed
 	$(BIN)/python -m pytest -m torture
+	$(BIN)/python tests/systems/capabilities.py
 	$(BIN)/python tests/systems/torture.py
 
 results: $(BIN)/.ready  ## the runs behind docs/results.md (hours); DATA is a folder with multi30k-en-de

@@ -45,9 +45,9 @@ def stack(kinds: str, depth: int, splits: int = 2, dropout: float = 0.0, identit
     return found.train()
 
 
-def gradients(network: Any, dtype: torch.dtype = torch.float32, **ways: Any) -> Tensor:
-    """Of the input and all weights, in one vector, for a loss of the normalised output."""
-    generator = torch.Generator().manual_seed(1)
+def gradients(network: Any, dtype: torch.dtype = torch.float32, *, seed: int = 1, **ways: Any) -> Tensor:
+    """Of the input and all weights, in one vector, for a loss of the normalised output; `seed` draws the input."""
+    generator = torch.Generator().manual_seed(seed)
     network = network.to(dtype)
     x, target = (torch.randn(BATCH, TIME, network.splits * WIDTH, generator=generator).to(dtype) for _ in range(2))
     torch.manual_seed(7)
@@ -57,16 +57,16 @@ def gradients(network: Any, dtype: torch.dtype = torch.float32, **ways: Any) -> 
     return torch.cat([part.double().flatten() for part in found])
 
 
-def errors(make: Any) -> dict[str, float]:
+def errors(make: Any, seed: int = 1) -> dict[str, float]:
     """Relative errors of float32 gradients against float64 with stored activations."""
-    truth = gradients(make(), torch.float64, backward="stored")
+    truth = gradients(make(), torch.float64, seed=seed, backward="stored")
     ways: dict[str, dict[str, Any]] = {
         "stored": {"backward": "stored"},
         "plain": {"backward": "rebuilt", "exact": False},
         "exact": {"backward": "rebuilt", "exact": True},
         "default": {"backward": "rebuilt"},
     }
-    found = {name: gradients(make(), **way) for name, way in ways.items()}
+    found = {name: gradients(make(), seed=seed, **way) for name, way in ways.items()}
     return {name: float((vector - truth).norm() / truth.norm()) for name, vector in found.items()}
 
 
@@ -82,9 +82,11 @@ def test_exact_streams_err_as_stored_activations_do(draw: str, depth: int) -> No
 
 @pytest.mark.slow
 def test_exact_streams_where_identity_is_mixed_in() -> None:
-    found = errors(lambda: stack(DRAWS["working"], 24, identity=0.5))
-    assert found["exact"] < 2 * found["stored"]
-    assert not found["plain"] < 10 * found["stored"]
+    """These layers make 1e-3 of a rounding, by luck up to twice as much or half: the mean over inputs tells."""
+    found = [errors(lambda: stack(DRAWS["working"], 24, identity=0.5), seed) for seed in range(1, 9)]
+    exact, stored, plain = (sum(each[way] for each in found) for way in ("exact", "stored", "plain"))
+    assert exact < 2 * stored
+    assert not plain < 10 * stored
 
 
 @pytest.mark.slow
