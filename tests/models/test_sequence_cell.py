@@ -202,9 +202,11 @@ def test_dropout_acts_on_blocks_while_training() -> None:
     for residual in (False, True):
         architecture = language_model(Skip(), residual=residual, final_norm=False, output="mean", blocks=1)
         model: Any = build(architecture, settings, seed=1)
-        cell, x = model.cells[0].train(), torch.ones(1, 50, 16)
-        found = cell((x, x), None) - (x if residual else 0)
-        assert set(found.unique().tolist()) == {0.0, float(2 * cell.eval()((x, x), None).mean() - 2 * residual)}
+        cell, x = model.double().cells[0], torch.ones(1, 50, 16, dtype=torch.float64)
+        dropped, whole = (cell.train(training)((x, x), None) - (x if residual else 0) for training in (True, False))
+        kept = dropped != 0
+        assert kept.unique().tolist() == [False, True]
+        assert torch.allclose(dropped[kept], 2 * whole[kept], rtol=0, atol=1e-12)
 
 
 def test_a_noisy_member_learns_and_decodes() -> None:
