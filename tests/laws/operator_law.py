@@ -21,7 +21,8 @@ class Case:
     """An operator under the law.
 
     `build(dim, heads)` makes it; `call(operator, x, padding, cache)` runs it; `stepwise` tells whether it decodes step
-    by step; `lengths` are the numbers of positions to try.
+    by step; `lengths` are the numbers of positions to try; `heads` are those of the operator, the fewest of all where
+    keys and values are of groups of heads.
     """
 
     build: Callable[[int, int], nn.Module]
@@ -29,6 +30,7 @@ class Case:
     causal: bool = False
     stepwise: bool = False
     lengths: tuple[int, ...] = (1, 4, 11)
+    heads: int = 4
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -62,7 +64,7 @@ class OperatorLaw:
     @pytest.fixture
     def operator(self, case: Case) -> nn.Module:
         """It, randomised in float64."""
-        return randomised(case.build(DIM, 4))
+        return randomised(case.build(DIM, case.heads))
 
     def test_the_shape_is_kept(self, case: Case, operator: nn.Module) -> None:
         for time in case.lengths:

@@ -43,6 +43,9 @@ REVERSIBLE = {
 }
 
 
+MODERN: dict[str, Any] = {"kernels": (3, 5), "key_value_heads": (None, 1), "query_key_norm": (False, True)}
+
+
 def _members(space: Space) -> list[Any]:
     random = Random(2)
 
@@ -57,7 +60,7 @@ def _members(space: Space) -> list[Any]:
 MEMBERS = [
     *_members(Space(SPACE.template.but(norm="post"))),
     *_members(Space(SPACE.template.but(norm="pre"))),
-    *_members(modern(dims=(16, 24), kernels=(3, 5), tables=("separate", "tied_output"))),
+    *_members(modern(dims=(16, 24), tables=("separate", "tied_output"), depth_scaled=True, **MODERN)),
     *_members(REVERSIBLE[2]),
     *_members(Space(REVERSIBLE[3].template.but(pooling="mean", final_norm=False))),
     *_members(t0(dim=16, encoder=True)),
@@ -160,7 +163,7 @@ def _language_model(norm: Any) -> Any:
     if norm == "cell":
         return randomised(build(_cell_language_model(), SETTINGS, seed=1))
     if norm == "modern":
-        largest = modern_language(dims=(16,), kernels=(3, 5)).close(lambda choice: len(choice.options) - 1)
+        largest = modern_language(dims=(16,), **MODERN).close(lambda choice: len(choice.options) - 1)
         return randomised(build(largest, SETTINGS, seed=1))
     mixers = [
         Attention(heads=2),
@@ -215,7 +218,7 @@ def test_padding_changes_nothing_in_a_language_model(norm: str) -> None:
         assert close(model(F.pad(text, (left, right), value=PAD))[:, left : left + 6], plain)
 
 
-LANGUAGE_MEMBERS = [*_members(t0(dim=16)), *_members(modern_language(dims=(16, 24), kernels=(3, 5)))]
+LANGUAGE_MEMBERS = [*_members(t0(dim=16)), *_members(modern_language(dims=(16, 24), **MODERN))]
 
 
 @pytest.mark.parametrize("architecture", LANGUAGE_MEMBERS, ids=range(len(LANGUAGE_MEMBERS)))

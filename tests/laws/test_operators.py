@@ -41,6 +41,10 @@ def _mixers() -> dict[str, Any]:
         values[f"long-short-light{end}"] = {"value": LongShort, "filter": "light"} | more
         values[f"long-short-dynamic{end}"] = {"value": LongShort, "filter": "dynamic"} | more
     values["attention-width"] = {"value": Attention, "width": 24}
+    values["attention-grouped"] = {"value": Attention, "key_value_heads": 2}
+    values["attention-normed"] = {"value": Attention, "query_key_norm": True}
+    values["attention-convolution"] = {"value": Attention, "convolution": KERNEL}
+    values["attention-all"] = values["attention-grouped"] | {"query_key_norm": True, "convolution": 3, "width": 24}
     values["convolution"] = {"value": Convolution, "kernel": KERNEL}
     values["local-attention"] = {"value": LocalAttention, "window": 5}
     values["depthwise-convolution"] = {"value": DepthwiseConvolution, "kernel": KERNEL}
@@ -66,7 +70,8 @@ class TestMixers(OperatorLaw):
         def call(operator: nn.Module, x: Tensor, padding: Tensor | None, cache: dict | None) -> Tensor:
             return operator(x, padding, cache)
 
-        return Case(build, call, causal=causal, stepwise=causal, lengths=(1, 3, 11))
+        heads = 2 if "key_value_heads" in fields else 4
+        return Case(build, call, causal=causal, stepwise=causal, lengths=(1, 3, 11), heads=heads)
 
 
 class TestMixersWithoutWeights(OperatorLaw):
@@ -130,10 +135,12 @@ def test_operators_without_weights(value: Any, factor: int) -> None:
 class TestCrossAttention(OperatorLaw):
     """One to three encoder layers; target positions do not meet."""
 
-    @pytest.fixture(params=[1, 2, 3])
+    @pytest.fixture(params=[(1, False), (2, False), (3, False), (2, True)], ids=str)
     def case(self, request: pytest.FixtureRequest) -> Case:
+        span, normed = request.param
+
         def build(dim: int, heads: int) -> nn.Module:
-            value = CrossAttention(heads=heads, span=request.param)
+            value = CrossAttention(heads=heads, span=span, query_key_norm=normed)
             return catalogue.cross_attention(value, dim, 12, dropout=NONE)
 
         def call(operator: nn.Module, x: Tensor, padding: Tensor | None, cache: dict | None) -> Tensor:

@@ -232,6 +232,8 @@ def _architecture(encoder_layer: dict[str, Any], **changes: Any) -> dict[str, An
         (_architecture(_layer(kind="attention")), r"missing"),
         (_architecture(_layer(kind="attention", heads=3)), r"encoder\.layers\.0.*does not fit dim 8"),
         (_architecture(_layer(kind="light_convolution", heads=2, kernel=4)), r"kernels are odd"),
+        (_architecture(_layer(kind="attention", heads=4, key_value_heads=3)), r"key-value heads the heads"),
+        (_architecture(_layer(kind="attention", heads=4, convolution=4)), r"kernels are odd"),
         (_architecture(_layer() | {"feed_forward": {"ratio": 1, "width": 8}}), r"either ratio or width"),
         (_architecture(_layer(), encoder={"dim": 8, "layers": []}), r"encoder\.layers is empty"),
         (_architecture(_layer(), encoder={"dim": 7, "layers": [_layer()]}), r"even number"),
@@ -250,7 +252,7 @@ def test_a_bad_architecture_is_refused_in_words(data: dict[str, Any], said: str)
 
 def test_an_architecture_from_before_a_field_was_there_is_what_it_was() -> None:
     architecture = EncoderDecoder.read(_architecture(_layer()))
-    new = {"norm_kind": "layer", "final_norm": None, "tables": "separate"}
+    new = {"norm_kind": "layer", "final_norm": None, "tables": "separate", "depth_scaled": False}
     data = architecture.data()
     assert {name: data.pop(name) for name in new} == new
     assert EncoderDecoder.read(data) == architecture
@@ -273,6 +275,17 @@ def test_a_field_with_a_default_may_be_left_open() -> None:
     assert all(space.decode(space.encode(member)) == member for member in members)
 
 
+def test_options_of_one_kind_may_have_open_fields_that_tell_them_apart() -> None:
+    open_attention = Attention(heads=2, convolution=one_of(None, 3))
+    convolved = Attention(heads=one_of(1, 2), convolution=one_of(3, 5))
+    for options, size in (((open_attention, Attention(heads=1)), 3), ((convolved, Attention(heads=one_of(1, 2))), 6)):
+        layer = DecoderLayer(mixer=one_of(*options), feed_forward=FeedForward(ratio=1))
+        space = Space(DecoderOnly(decoder=Decoder(dim=8, layers=(layer,))))
+        members = list(space.members())
+        assert len(set(members)) == space.size == size
+        assert all(space.decode(space.encode(member)) == member for member in members)
+
+
 @pytest.mark.parametrize("build", [modern, modern_language])
 def test_a_modern_space_takes_its_settings(build: Any) -> None:
     open_tables = build(tables=("separate", "tied_output"), activations=("gelu", "gated_gelu"), norm_kinds=("rms",))
@@ -282,8 +295,16 @@ def test_a_modern_space_takes_its_settings(build: Any) -> None:
     layers = [layer for member in members for layer in member.decoder.layers]
     forms = {(layer.feed_forward.activation, layer.feed_forward.gated) for layer in layers}
     assert forms == {("gelu", False), ("gelu", True)}
+    attentions = [layer.mixer for layer in layers if layer.mixer.kind == "attention"]
+    assert {attention.convolution for attention in attentions} == {None, 3}
+    fields = ("key_value_heads", "query_key_norm")
+    grouped = build(key_value_heads=(None, 1, 2), query_key_norm=(False, True), operators=("attention",))
+    options = {choice.name.rpartition(".")[2]: choice.options for choice in grouped.choices if "mixer" in choice.name}
+    assert [options[field] for field in fields] == [("None", "1", "2"), ("False", "True")]
     with pytest.raises(RequestError, match="unknown activation 'gated_rely'; did you mean 'gated_relu'"):
         build(activations=("gated_rely",))
+    with pytest.raises(RequestError, match=r"key_value_heads=4 does not divide each of heads=\(2, 4\)"):
+        build(key_value_heads=(None, 4))
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,19 @@ def supernet(request: pytest.FixtureRequest) -> TransformerSupernet:
     return randomised(TransformerSupernet, _space(request.param))
 
 
-def _modern_space() -> Space:
+def _modern_space(key_value_heads: tuple[int | None, ...] = (None, 1)) -> Space:
     tables = ("separate", "tied_output")
-    small = modern(dims=(8, 16, 24), encoder_layers=(1, 2), kernels=(3, 5), ratios=(1.0, 2.0), tables=tables)
-    return Space(small.template.but(final_norm=one_of(None, False)))
+    small = modern(
+        dims=(8, 16),
+        encoder_layers=(1, 2),
+        decoder_layers=(1,),
+        ratios=(1.0, 2.0),
+        kernels=(3, 5),
+        key_value_heads=key_value_heads,
+        query_key_norm=(False, True),
+        tables=tables,
+    )
+    return Space(small.template.but(final_norm=one_of(None, False), depth_scaled=one_of(False, True)))
 
 
 @pytest.fixture(params=["post", "pre", "modern", "reversible"])
@@ -171,11 +180,13 @@ def test_a_step_moves_the_slices_and_nothing_else(supernet: TransformerSupernet)
             assert float(adam.updates[name] - moments[f"updates.{name}"]) == float(inside[name].any())
 
 
-@pytest.mark.parametrize("space", [_space("pre"), _modern_space()], ids=["pre", "modern"])
+@pytest.mark.parametrize(
+    "space", [_space("pre"), _modern_space(), _modern_space((1, 2))], ids=["pre", "modern", "modern-grouped"]
+)
 def test_every_shared_weight_is_used_and_all_of_it(space: Space) -> None:
     supernet = TransformerSupernet(space, SETTINGS, seed=1)
     reached: dict[str, tuple[int, ...]] = {}
-    for member in members(supernet.space, 200):
+    for member in members(supernet.space, 400):
         for parameter in supernet.at(member).parameters():
             old = reached.get(parameter.source, parameter.shape)
             reached[parameter.source] = tuple(map(max, old, parameter.shape))

@@ -101,12 +101,14 @@ def test_operator_counts_at_320(operator: Any, counts: tuple[int, ...]) -> None:
 
 
 TABLES = ("separate", "tied_output")
+_MODERN = modern(tables=TABLES, key_value_heads=(None, 1), query_key_norm=(False, True))
+_FINAL_NORM = one_of(None, True, False)
 COUNTED = {
     "post": Space(shrinknas_small().template.but(norm="post")),
     "pre": shrinknas_small(),
-    "post-with-final-norm": Space(modern(norm="post", tables=TABLES).template.but(final_norm=one_of(None, True))),
-    "modern": Space(modern(tables=TABLES).template.but(final_norm=one_of(None, True, False))),
-    "modern-language": modern_language(tables=TABLES),
+    "modern": Space(_MODERN.template.but(final_norm=_FINAL_NORM)),
+    "modern-post": Space(_MODERN.template.but(final_norm=_FINAL_NORM, norm="post")),
+    "modern-language": modern_language(tables=TABLES, key_value_heads=(1, 2)),
 }
 
 

@@ -22,7 +22,7 @@ from nasformer.operators.attention import Memory
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.dropout import dropout
 from nasformer.operators.normalization import NORMS, Sublayer
-from nasformer.operators.operator import Cache
+from nasformer.operators.operator import Cache, scale_output
 from nasformer.operators.positions import position_table, positions
 from nasformer.spaces.transformer import (
     CrossAttention,
@@ -85,6 +85,8 @@ class Part:
     causal: bool
     norm: Literal["post", "pre", "bare"]
     norm_kind: NormKind = "layer"
+    initial: float = 1.0
+    """What the initial weights that end the operator are multiplied by."""
 
     def build(self, settings: ModelSettings) -> nn.Module:
         """The sub-layer, on the current default device, weights not yet drawn."""
@@ -92,6 +94,7 @@ class Part:
             operator = catalogue.cross_attention(self.value, self.dim, self.memory_dim, dropout=settings.dropout)
         else:
             operator = catalogue.mixer(self.value, self.dim, causal=self.causal, dropout=settings.dropout)
+        scale_output(operator, self.initial)
         if self.norm == "bare":
             return operator
         residual = settings.residual_dropout(self.dim)
@@ -108,11 +111,13 @@ def parts(architecture: EncoderDecoder | DecoderOnly) -> Iterator[tuple[str, int
     """Every sub-layer in the order of the computation: stack name, layer index, part."""
     encoder = architecture.encoder if isinstance(architecture, EncoderDecoder) else None
     for name, stack in _stacks(architecture):
-        for _, index, part in stack_parts(name, stack, encoder.dim if encoder else 0, architecture.norm):
+        own = list(stack_parts(name, stack, encoder.dim if encoder else 0, architecture.norm))
+        initial = len(own) ** -0.5 if architecture.depth_scaled else 1.0
+        for _, index, part in own:
             value = part.value
             if encoder and isinstance(value, CrossAttention) and value.span > len(encoder.layers):
                 value = value.but(span=len(encoder.layers))
-            yield name, index, replace(part, value=value, norm_kind=architecture.norm_kind)
+            yield name, index, replace(part, value=value, norm_kind=architecture.norm_kind, initial=initial)
 
 
 def _stacks(architecture: EncoderDecoder | DecoderOnly) -> list[tuple[str, Encoder | Decoder]]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.operators.dropout import dropout as drop
+from nasformer.operators.normalization import HeadNorm
 from nasformer.operators.operator import Cache, Linear
+from nasformer.operators.projection_taps import ProjectionTaps
 
 
 def attend(
@@ -25,13 +27,16 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention.
 
-    query is (batch, heads, target, width), key and value are (batch, heads, source, width), `hidden` is
-    (batch, source), true where a key must not be seen. With `causal` or `window` the last query is aligned with the
-    last key; a window is how many keys a query sees at most, its own and those around it, or (causal) before it. The
-    fused kernel runs where it is fastest: on a GPU, and on a CPU without dropout (`benchmarks/attention_forms.py`); the
-    three plain steps run otherwise, and on the meta device, where they are what is counted.
+    query is (batch, heads, target, width), key and value are (batch, heads, source, width), or have fewer heads, each
+    for a group of the query's; `hidden` is (batch, source), true where a key must not be seen. With `causal` or
+    `window` the last query is aligned with the last key; a window is how many keys a query sees at most, its own and
+    those around it, or (causal) before it. The fused kernel runs where it is fastest: on a GPU, and on a CPU without
+    dropout (`benchmarks/attention_forms.py`); the three plain steps run otherwise, and on the meta device, where they
+    are what is counted.
     """
     mask = _mask(query, key, hidden, causal, window)
+    if (group := query.shape[1] // key.shape[1]) > 1:
+        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
     if query.device.type == "cuda" or (query.device.type == "cpu" and dropout == 0.0):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
@@ -71,7 +76,10 @@ def join_heads(x: Tensor) -> Tensor:
 class SelfAttention(nn.Module):
     """Multi-head self-attention (docs/papers/operators.md §10); `width` channels of query, key and value (dim).
 
-    With `window`, an odd number, each position sees so many at most: itself and those around it, or (causal) before it.
+    With `key_value_heads`, so many keys and values are shared by groups of heads; their maps are then apart from the
+    queries', as leading slices need it. With `query_key_norm` queries and keys are normalised head by head, and with
+    `convolution` queries, keys and values are convolved over time before that, by so many taps. With `window`, an odd
+    number, each position sees so many at most: itself and those around it, or (causal) before it.
     """
 
     def __init__(
@@ -80,18 +88,43 @@ class SelfAttention(nn.Module):
         *,
         heads: int,
         width: int | None = None,
+        key_value_heads: int | None = None,
+        query_key_norm: bool = False,
+        convolution: int | None = None,
         window: int | None = None,
         causal: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.projection = Linear(dim, width or dim, maps=3, gain=1 / math.sqrt(2))
-        self.output = Linear(width or dim, dim)
+        width, gain = width or dim, 1 / math.sqrt(2)
+        self.groups = key_value_heads or heads
+        narrow = width // heads * self.groups
+        if key_value_heads is None:
+            self.projection = Linear(dim, width, maps=3, gain=gain)
+        else:
+            self.query = Linear(dim, width, gain=gain)
+            self.key_value = Linear(dim, narrow, maps=2, gain=gain)
+        self.output = Linear(width, dim)
+        self.taps = ProjectionTaps(width, narrow, kernel=convolution, causal=causal) if convolution else None
+        self.query_norm = HeadNorm(width) if query_key_norm else None
+        self.key_norm = HeadNorm(narrow) if query_key_norm else None
+        self.shared, self.widths = key_value_heads is not None, [width, narrow, narrow]
         self.heads, self.window, self.causal, self.dropout = heads, window, causal, dropout
+
+    def _project(self, x: Tensor, padding: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (batch, time, dim) → queries, keys and values, each (batch, its heads, time, channels of a head)."""
+        projected = torch.cat([self.query(x), self.key_value(x)], dim=-1) if self.shared else self.projection(x)
+        if self.taps is not None:
+            projected = self.taps(projected, padding, cache)
+        parts = zip(projected.split(self.widths, dim=-1), (self.heads, self.groups, self.groups), strict=True)
+        query, key, value = (split_heads(part, heads) for part, heads in parts)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        return query, key, value
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
-        query, key, value = (split_heads(part, self.heads) for part in self.projection(x).chunk(3, dim=-1))
+        query, key, value = self._project(x, padding, cache)
         if cache is not None:
             if padding is None and "hidden" in cache:
                 padding = x.new_zeros(x.shape[:2], dtype=torch.bool)
@@ -138,13 +171,23 @@ class CrossAttention(nn.Module):
     """Attention from a decoder to the last `span` encoder layers at once (docs/papers/operators.md §4)."""
 
     def __init__(
-        self, dim: int, memory_dim: int, *, heads: int, span: int = 1, width: int | None = None, dropout: float = 0.0
+        self,
+        dim: int,
+        memory_dim: int,
+        *,
+        heads: int,
+        span: int = 1,
+        width: int | None = None,
+        query_key_norm: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         gain = 1 / math.sqrt(2) if dim == memory_dim else 1.0
         self.query = Linear(dim, width or dim, gain=gain)
         self.projection = Linear(memory_dim, width or dim, maps=2, gain=gain)
         self.output = Linear(width or dim, dim)
+        self.query_norm = HeadNorm(width or dim) if query_key_norm else None
+        self.key_norm = HeadNorm(width or dim) if query_key_norm else None
         self.heads, self.span, self.dropout = heads, span, dropout
 
     def forward(self, x: Tensor, memory: Memory, cache: Cache | None = None) -> Tensor:
@@ -154,10 +197,12 @@ class CrossAttention(nn.Module):
         else:
             outputs, hidden = memory.span(self.span)
             key, value = (split_heads(part, self.heads) for part in self.projection(outputs).chunk(2, dim=-1))
+            key = key if self.key_norm is None else self.key_norm(key)
             if cache is not None:
                 cache["key"], cache["value"] = key, value
                 if hidden is not None:
                     cache["hidden"] = hidden
         query = split_heads(self.query(x), self.heads)
+        query = query if self.query_norm is None else self.query_norm(query)
         dropout = self.dropout if self.training else 0.0
         return self.output(join_heads(attend(query, key, value, hidden, dropout=dropout)))

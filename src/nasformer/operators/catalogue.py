@@ -35,7 +35,16 @@ Builder = Callable[[Any, int, bool, Dropout], nn.Module]
 
 
 def _attention(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
-    return SelfAttention(dim, heads=value.heads, width=value.width, causal=causal, dropout=dropout.attention)
+    return SelfAttention(
+        dim,
+        heads=value.heads,
+        width=value.width,
+        key_value_heads=value.key_value_heads,
+        query_key_norm=value.query_key_norm,
+        convolution=value.convolution,
+        causal=causal,
+        dropout=dropout.attention,
+    )
 
 
 def _local_attention(value: Any, dim: int, causal: bool, dropout: Dropout) -> nn.Module:
@@ -108,7 +117,13 @@ def mixer(value: Any, dim: int, *, causal: bool, dropout: Dropout) -> nn.Module:
 def cross_attention(value: Any, dim: int, memory_dim: int, *, dropout: Dropout) -> nn.Module:
     """The cross-attention that a value names."""
     return CrossAttention(
-        dim, memory_dim, heads=value.heads, span=value.span, width=value.width, dropout=dropout.attention
+        dim,
+        memory_dim,
+        heads=value.heads,
+        span=value.span,
+        width=value.width,
+        query_key_norm=value.query_key_norm,
+        dropout=dropout.attention,
     )
 
 

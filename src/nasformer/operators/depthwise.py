@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def depthwise(x: Tensor, taps: Tensor) -> Tensor:
@@ -16,6 +17,18 @@ def depthwise(x: Tensor, taps: Tensor) -> Tensor:
     """
     result: Tensor = _Depthwise.apply(x, taps)
     return result
+
+
+def as_convolution(x: Tensor, taps: Tensor) -> Tensor:
+    """The same sum as one convolution, for x (batch, time, channels) and taps (channels, kernel)."""
+    padded = F.pad(x.transpose(1, 2), (taps.shape[1] - 1, 0))
+    return F.conv1d(padded, taps.flip(1).unsqueeze(1), groups=x.shape[-1]).transpose(1, 2)
+
+
+def filtered(x: Tensor, taps: Tensor) -> Tensor:
+    """The same sum in its fastest form, for x (batch, time, channels) and taps (channels, kernel)."""
+    # Twice as fast as a convolution on a CPU; elsewhere, and to be counted, the convolution.
+    return depthwise(x, taps) if x.device.type == "cpu" else as_convolution(x, taps)
 
 
 def _rows(taps: Tensor) -> Tensor:

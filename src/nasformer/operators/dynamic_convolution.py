@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from nasformer.operators.convolution import convolve, convolve_dynamic, convolve_last
 from nasformer.operators.dropout import dropout as drop
-from nasformer.operators.operator import Cache, Linear, xavier, zero_padding
+from nasformer.operators.operator import Cache, Linear, with_past, xavier, zero_padding
 
 
 class _Project(nn.Module):
@@ -30,13 +30,6 @@ class _Project(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.glu(self.linear(x)) if self.gated else self.linear(x)
-
-
-def _history(u: Tensor, kernel: int, cache: Cache) -> Tensor:
-    past = cache.get("past", u.new_zeros(u.shape[0], kernel - 1, u.shape[-1]))
-    history = torch.cat([past, u], dim=1)
-    cache["past"] = history[:, history.shape[1] - (kernel - 1) :]
-    return history
 
 
 class LightConvolution(nn.Module):
@@ -69,7 +62,7 @@ class LightConvolution(nn.Module):
         if cache is None:
             return self.output(convolve(u, taps, causal=self.causal))
         expanded = taps.expand(u.shape[0], u.shape[1], *taps.shape)
-        return self.output(convolve_last(_history(u, self.kernel, cache), expanded))
+        return self.output(convolve_last(with_past(u, self.kernel, cache), expanded))
 
 
 class DynamicConvolution(nn.Module):
@@ -104,4 +97,4 @@ class DynamicConvolution(nn.Module):
         taps = drop(torch.softmax(logits, dim=-1), self.dropout, self.training).to(u.dtype)
         if cache is None:
             return self.output(convolve_dynamic(u, taps, causal=self.causal))
-        return self.output(convolve_last(_history(u, self.kernel, cache), taps))
+        return self.output(convolve_last(with_past(u, self.kernel, cache), taps))

@@ -45,6 +45,27 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight, 1e-5)
 
 
+class HeadNorm(nn.Module):
+    """Root-mean-square normalisation of each head of queries or keys (Henry et al., arXiv 2010.04245; Dehghani et al.,
+    arXiv 2302.05442).
+
+    How ours differs: there is a gain for each channel of the whole width, where they have one in all or one for each
+    channel of a head; so a channel keeps its gain whatever the number of heads, and narrower gains are leading slices.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Gain 1."""
+        nn.init.ones_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, heads, time, channels of a head) → the same."""
+        return F.rms_norm(x, x.shape[-1:], eps=1e-5) * self.weight.view(x.shape[1], 1, -1)
+
+
 NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layer": LayerNorm, "rms": RMSNorm}
 """Every kind of norm that an architecture can name."""
 

@@ -8,6 +8,7 @@ An operator is an `nn.Module` with `forward(x, padding=None, cache=None) -> x`:
   the same dict gives what one call with all positions gives. Every tensor in it has the batch as first axis.
 - Its weights are leading slices of a wider operator's weights: cut every axis of the wide parameter and it fits.
 - `reset(generator)` of each layer draws the initial weights; constructors draw nothing, so meta builds cost nothing.
+- The linear map that ends it, where one does, is called `output` (`scale_output`).
 
 Cross-attention takes the encoder's `Memory` in place of padding.
 """
@@ -49,6 +50,16 @@ def xavier(weight: Tensor, generator: torch.Generator, gain: float = 1.0) -> Non
         weight.uniform_(-bound, bound, generator=generator)
 
 
+def scale_output(operator: nn.Module, factor: float) -> None:
+    """Let the initial weights of the maps that end an operator, those called `output`, be `factor` times as large.
+
+    An operator that ends otherwise starts as ever.
+    """
+    for name, part in operator.named_modules():
+        if name.rpartition(".")[2] == "output" and isinstance(part, Linear):
+            part.gain *= factor
+
+
 class Linear(nn.Module):
     """x W^T + b, one or several maps from one input side by side: weight (maps, out, in) gives `maps` outputs.
 
@@ -72,6 +83,16 @@ class Linear(nn.Module):
         """(…, in) → (…, out), or (…, maps · out)."""
         weight = self.weight.flatten(0, -2)
         return F.linear(x, weight, None if self.bias is None else self.bias.flatten())
+
+
+def with_past(x: Tensor, kernel: int, cache: Cache | None) -> Tensor:
+    """x (batch, time, channels), in step-wise decoding behind the kernel − 1 positions that came before it."""
+    if cache is None:
+        return x
+    past = cache.get("past", x.new_zeros(x.shape[0], kernel - 1, x.shape[-1]))
+    x = torch.cat([past, x], dim=1)
+    cache["past"] = x[:, x.shape[1] - (kernel - 1) :]
+    return x
 
 
 def zero_padding(x: Tensor, padding: Tensor | None) -> Tensor:

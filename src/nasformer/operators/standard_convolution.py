@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.operators.convolution import reach
-from nasformer.operators.operator import Cache, xavier, zero_padding
+from nasformer.operators.operator import Cache, with_past, xavier, zero_padding
 
 
 class StandardConvolution(nn.Module):
@@ -31,11 +31,7 @@ class StandardConvolution(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
-        x = zero_padding(x, padding)
+        x = with_past(zero_padding(x, padding), self.kernel, cache)
         if cache is None:
             x = F.pad(x, (0, 0, *reach(self.kernel, self.causal)))
-        else:
-            past = cache.get("past", x.new_zeros(x.shape[0], self.kernel - 1, x.shape[-1]))
-            x = torch.cat([past, x], dim=1)
-            cache["past"] = x[:, x.shape[1] - (self.kernel - 1) :]
         return F.conv1d(x.transpose(1, 2), self.weight.permute(1, 2, 0), self.bias).transpose(1, 2)

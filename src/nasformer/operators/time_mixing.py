@@ -13,19 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasformer.operators.convolution import convolve, reach
-from nasformer.operators.depthwise import depthwise
-from nasformer.operators.operator import Cache, Linear, zero_padding
+from nasformer.operators.depthwise import as_convolution, filtered
+from nasformer.operators.operator import Cache, Linear, with_past, zero_padding
 from nasformer.operators.positions import positions
-
-
-def _with_past(x: Tensor, kernel: int, cache: Cache | None) -> Tensor:
-    """x (batch, time, channels), in step-wise decoding behind the kernel − 1 positions that came before it."""
-    if cache is None:
-        return x
-    past = cache.get("past", x.new_zeros(x.shape[0], kernel - 1, x.shape[-1]))
-    x = torch.cat([past, x], dim=1)
-    cache["past"] = x[:, x.shape[1] - (kernel - 1) :]
-    return x
 
 
 class AveragePool(nn.Module):
@@ -38,7 +28,7 @@ class AveragePool(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
         real = x.new_ones(*x.shape[:2], 1) if padding is None else (~padding).unsqueeze(-1).to(x.dtype)
-        counted = _with_past(torch.cat([zero_padding(x, padding), real], dim=-1), self.kernel, cache)
+        counted = with_past(torch.cat([zero_padding(x, padding), real], dim=-1), self.kernel, cache)
         sums = convolve(counted, x.new_ones(1, self.kernel), causal=self.causal)[:, -x.shape[1] :]
         return sums[..., :-1] / sums[..., -1:].clamp(min=1)
 
@@ -103,7 +93,7 @@ class DepthwiseConvolution(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
         time, (_, ahead) = x.shape[1], reach(self.kernel, self.causal)
-        x = F.pad(_with_past(zero_padding(x, padding), self.kernel, cache), (0, 0, 0, ahead))
+        x = F.pad(with_past(zero_padding(x, padding), self.kernel, cache), (0, 0, 0, ahead))
         return self.output(self.taps(x)[:, -time:])
 
 
@@ -122,14 +112,11 @@ class Taps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, time, dim) → (batch, time, dim)."""
-        # Twice as fast as a convolution on a CPU; elsewhere, and to be counted, the convolution.
-        return depthwise(x, self.weight) if x.device.type == "cpu" else self.convolved(x)
+        return filtered(x, self.weight)
 
     def convolved(self, x: Tensor) -> Tensor:
         """The same sum as one convolution."""
-        kernel = self.weight.shape[1]
-        padded = F.pad(x.transpose(1, 2), (kernel - 1, 0))
-        return F.conv1d(padded, self.weight.flip(1).unsqueeze(1), groups=x.shape[-1]).transpose(1, 2)
+        return as_convolution(x, self.weight)
 
 
 class Noise(nn.Module):

@@ -26,15 +26,30 @@ Tables = Literal["separate", "tied_output"]
 
 
 class Attention(Value):
-    """Multi-head self-attention; `width` of queries, keys and values together is the layer's dim unless given."""
+    """Multi-head self-attention; `width` of queries, keys and values together is the layer's dim unless given.
+
+    With `key_value_heads`, groups of heads share a key and a value (arXiv 2305.13245). With `query_key_norm` the
+    queries and keys of each head are normalised (arXiv 2010.04245). `convolution` is how many taps a depthwise
+    convolution of queries, keys and values has (Primer's MDHA, arXiv 2109.08668).
+    """
 
     kind: Literal["attention"] = "attention"
     heads: Positive
     width: Positive | None = None
+    key_value_heads: Positive | None = None
+    query_key_norm: bool = False
+    convolution: Positive | None = None
+
+    @property
+    def label(self) -> str:
+        """The kind; with a convolution, always, it is told apart."""
+        convolution: Any = self.convolution
+        return self.kind if None in getattr(convolution, "options", (convolution,)) else f"{self.kind}_convolution"
 
     def fits(self, dim: int) -> bool:
-        """Whether the heads divide the width."""
-        return (self.width or dim) % self.heads == 0
+        """Whether the heads divide the width, key–value heads the heads, and the taps are odd in number."""
+        groups, taps = self.key_value_heads or self.heads, self.convolution or 1
+        return (self.width or dim) % self.heads == 0 and self.heads % groups == 0 and taps % 2 == 1
 
 
 class LightConvolution(Value):
@@ -149,6 +164,7 @@ class CrossAttention(Value):
     heads: Positive
     span: Annotated[int, Field(ge=1, le=3)] = 1
     width: Positive | None = None
+    query_key_norm: bool = False
 
     def fits(self, dim: int) -> bool:
         """Whether the heads divide the width."""
@@ -232,7 +248,9 @@ class Decoder(Value):
 class EncoderDecoder(Value):
     """A sequence-to-sequence Transformer with operators of any kind in any layer.
 
-    `final_norm` says whether a stack ends with a norm; None: where norms come first.
+    `final_norm` says whether a stack ends with a norm; None: where norms come first. With `depth_scaled`, the initial
+    weights that end a residual branch are divided by the root of how many branches the stack has (GPT-2, Radford et al.
+    2019).
     """
 
     family: Literal["encoder_decoder"] = "encoder_decoder"
@@ -242,6 +260,7 @@ class EncoderDecoder(Value):
     norm_kind: NormKind = "layer"
     final_norm: bool | None = None
     tables: Tables = "separate"
+    depth_scaled: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -262,6 +281,7 @@ class DecoderOnly(Value):
     norm_kind: NormKind = "layer"
     final_norm: bool | None = None
     tables: Tables = "separate"
+    depth_scaled: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -295,5 +315,5 @@ def check_stack(stack: Encoder | Decoder, name: str) -> None:
             if part is not None and not part.fits(stack.dim):
                 raise RequestError(
                     f"{name}.layers.{index}: {part.label} {part.data()} does not fit dim {stack.dim}; "
-                    f"heads must divide the width, kernels are odd"
+                    f"heads must divide the width, key-value heads the heads, kernels are odd"
                 )

@@ -42,18 +42,23 @@ class TransformerSupernet:
         self.space = space
         self._operators = {choice.name: choice for choice in space.choices if choice.operators}
         self._options: dict[tuple[str, Any], str] = {}
-        covering = list(_covering(space))
+        # Keys and values of a group of heads are widest where the heads are fewest.
+        heads = [(choice.name, list(map(int, choice.options))) for choice in space.choices if _counts_heads(choice)]
+        fewest = space.shrink({name: [options.index(min(options))] for name, options in heads})
+        covering = [*_covering(space), *_covering(fewest)]
         widest = max(stack.dim for a in covering for stack in (a.decoder, getattr(a, "encoder", a.decoder)))
         self.settings = settings.but(position_width=settings.position_width or widest)
         if weights is None:
             weights = {}
             for index, architecture in enumerate(covering):
-                model = build(architecture, self.settings, seed=seed + index)
                 rename = self._names(architecture)
+                needed = outline(architecture, self.settings).named_parameters()
+                if not any(_lacks(weights.get(rename(name)), parameter) for name, parameter in needed):
+                    continue
+                model = build(architecture, self.settings, seed=seed + index)
                 for name, parameter in model.named_parameters():
-                    wide = rename(name)
-                    if wide not in weights or _exceeds(parameter, weights[wide]):
-                        weights[wide] = parameter.detach()
+                    if _lacks(weights.get(rename(name)), parameter):
+                        weights[rename(name)] = parameter.detach()
         self.weights = weights
         self._lender = Lender(weights)
         self._sublayers: dict[tuple[str, int, Part], Sublayer] = {}
@@ -152,20 +157,32 @@ def _answer(only: dict[str, int], otherwise: Callable[[Choice], int], choice: Ch
 def _covering(space: Space) -> Iterator[Any]:
     """Architectures of the greatest sizes that together take every option left of every choice.
 
-    Whenever a choice is met, it takes its next option.
+    Whenever a choice is met, it takes its next option; of several in one operator the first turns fastest, as digits
+    of a counter do, so that they meet in every combination.
     """
     largest, met = Space(space.largest(), space.name), Counter[str]()
+    slowness: dict[str, int] = {}
+    turns: dict[str, int] = {}
+    for choice in largest.choices:
+        place = choice.name.rpartition(".")[0]
+        slowness[choice.name] = turns.get(place, 1)
+        turns[place] = slowness[choice.name] * len(choice.options)
 
     def next_option(choice: Choice) -> int:
         met[choice.name] += 1
-        return (met[choice.name] - 1) % len(choice.options)
+        return (met[choice.name] - 1) // slowness[choice.name] % len(choice.options)
 
     yield largest.close(next_option)
-    while any(met[choice.name] < len(choice.options) for choice in largest.choices):
+    while any(met[choice.name] < slowness[choice.name] * len(choice.options) for choice in largest.choices):
         yield largest.close(next_option)
 
 
-def _exceeds(new: Tensor, old: Tensor) -> bool:
-    """Whether a weight reaches beyond another, of which it must else be a leading slice."""
-    pairs = zip(reversed(new.shape), reversed(old.shape), strict=False)
-    return new.dim() > old.dim() or any(here > there for here, there in pairs)
+def _counts_heads(choice: Choice) -> bool:
+    return choice.name.endswith(".heads")
+
+
+def _lacks(old: Tensor | None, new: Tensor) -> bool:
+    """Whether a weight is not yet there, or reaches beyond the one that is, of which it must be a leading slice."""
+    if old is None or new.dim() > old.dim():
+        return True
+    return any(here > there for here, there in zip(reversed(new.shape), reversed(old.shape), strict=False))
