@@ -17,7 +17,7 @@ from nasformer.spaces.modern import modern, modern_language
 from nasformer.spaces.named import dartsformer, shrinknas
 from nasformer.spaces.open import one_of
 from nasformer.spaces.space import Space
-from nasformer.spaces.transformer import FeedForward
+from nasformer.spaces.transformer import Attention, FeedForward
 from nasformer.supernets.adam import SliceAdam
 from nasformer.supernets.elastic import Lender
 from nasformer.supernets.reversible import ReversibleSupernet
@@ -180,9 +180,23 @@ def test_a_step_moves_the_slices_and_nothing_else(supernet: TransformerSupernet)
             assert float(adam.updates[name] - moments[f"updates.{name}"]) == float(inside[name].any())
 
 
-@pytest.mark.parametrize(
-    "space", [_space("pre"), _modern_space(), _modern_space((1, 2))], ids=["pre", "modern", "modern-grouped"]
-)
+def _space_of_attention() -> Space:
+    """The widest taps are those of neither the first options together nor the last."""
+    attention = Attention(heads=one_of(2, 4), key_value_heads=one_of(None, 1), convolution=one_of(None, 3))
+    space = _space("pre")
+    layer = space.template.encoder.layers[0].but(mixer=attention)
+    return Space(space.template.but(encoder=space.template.encoder.but(layers=(layer,))))
+
+
+SPACES = {
+    "pre": _space("pre"),
+    "modern": _modern_space(),
+    "modern-grouped": _modern_space((1, 2)),
+    "attention": _space_of_attention(),
+}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_every_shared_weight_is_used_and_all_of_it(space: Space) -> None:
     supernet = TransformerSupernet(space, SETTINGS, seed=1)
     reached: dict[str, tuple[int, ...]] = {}

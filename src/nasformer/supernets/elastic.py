@@ -20,7 +20,9 @@ def leading(wide: Tensor, shape: tuple[int, ...] | torch.Size) -> Tensor:
     Where `shape` has fewer axes, of each leading one the first entry (of a gated layer's two maps, the plain one's).
     """
     missing = wide.dim() - len(shape)
-    return wide[(0,) * missing + tuple(slice(size) for size in shape)]
+    part = wide[(0,) * missing + tuple(slice(size) for size in shape)]
+    assert part.shape == torch.Size(shape), f"no slice of shape {tuple(shape)} in a weight of {tuple(wide.shape)}"
+    return part
 
 
 def copied(model: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str]) -> nn.Module:
