@@ -15,23 +15,27 @@ import numpy as np
 from torch import nn
 
 from nasformer.errors import RequestError, nearest
+from nasformer.measures.training_cost import update_flops
 from nasformer.models.build import build
 from nasformer.models.program import check_causal, check_trained
 from nasformer.models.size import core_flops, core_parameters, total_parameters
+from nasformer.recipes.controls import CONTROLS, check
+from nasformer.recipes.fixed import depth_of, sized_decoder
 from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import is_reversible, read_architecture
-from nasformer.spaces.named import Operator, sized
+from nasformer.spaces.named import sized
 from nasformer.spaces.program import Program
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.space import Space
-from nasformer.spaces.transformer import DecoderOnly, EncoderDecoder
 from nasformer.strategies.objective import Objective
 from nasformer.tasks.scorecard import Scorecard
 from nasformer.tasks.task import Task, TaskSettings
 from nasformer.training.randomness import derive
+from nasformer.training.sweep import Plain, Swept, found_rate
 from nasformer.training.train import train
+from nasformer.training.trainer import Training
 
 LABELS = {
     "random_search": "random search",
@@ -76,6 +80,8 @@ LABELS = {
     "pairs": "ROME, edges drawn in sets",
     "joint": "ROME, derived by the other rule",
     "table_best": "best in the table",
+    "fine_tuned": "found, fine-tuned",
+    **{name: control.label for name, control in CONTROLS.items()},
 }
 """What reports call the controls."""
 
@@ -89,8 +95,13 @@ def label(name: str, strategy: str, space: Space) -> str:
     start of a search of programs is the Transformer, but in a space of one's own."""
     if name == "start" and space.name != "primer":
         return "start"
-    if name.startswith("random_architecture_"):
-        return f"{LABELS['random_architecture']}, {name.rpartition('_')[2]}"
+    for training in ("fine_tuned", "retrained"):
+        if name.endswith(f"_{training}"):
+            whose = LABELS[name.removesuffix(f"_{training}")]
+            return f"{whose}, {LABELS[training].removeprefix('found, ')}"
+    many, _, number = name.rpartition("_")
+    if many in ("random_architecture", "average"):
+        return f"{LABELS[many]}, {number}"
     if name != "found":
         return LABELS[name]
     darts = "DARTSformer" if is_reversible(space.template) else "DARTS"
@@ -121,13 +132,23 @@ def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, An
     settings = task.model_settings(recipe.dropout)
     if isinstance(recipe.architecture, Program):
         check_causal(recipe.architecture, recipe.task.longest, derive(recipe.seed, "guard"))
-    model = build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
-    stage = Stage(run, "found", display, recipe.checkpoint_seconds)
-    train(model, task, recipe.training, stage, seed=derive(recipe.seed, "training"))
+    seed, stage = derive(recipe.seed, "training"), Stage(run, "found", display, recipe.checkpoint_seconds)
+
+    def fresh() -> nn.Module:
+        return build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
+
+    def begin(short: Training) -> Plain:
+        return Plain(fresh(), task, short, seed, recipe.sweep.validation_tokens)
+
+    training, swept = found_rate(recipe.training, recipe.training.updates, begin, recipe.sweep, stage)
+    model = train(fresh(), task, training, stage, seed=seed)
     if isinstance(recipe.architecture, Program):
         tokens = task.draw(1, np.random.default_rng(0))[0].input[:4]
         check_trained(model, tokens.to(next(model.parameters()).device))
-    row = score(model, task, settings, stage, updates=recipe.training.updates, evaluations=0, seconds=stage.seconds)
+    updates = training.updates + (swept.updates if swept else 0)
+    flops = updates * update_flops(recipe.architecture, settings, training.batch_tokens)
+    cost: dict[str, Any] = {"updates": updates, "evaluations": 0, "seconds": stage.seconds, "flops": flops}
+    row = score(model, task, settings, stage, **cost) | rate_of(training, swept)
     hand_over(model, task, run)
     run.write_json("architectures/best.json", recipe.architecture.data())
     rows = [{"name": "found", "label": recipe.name} | row]
@@ -148,6 +169,11 @@ def hand_over(model: nn.Module, task: Task, run: Run) -> None:
         task.save(model, folder)
 
 
+def rate_of(training: Training, swept: Swept | None) -> dict[str, Any]:
+    """What a row says of the rate: the peak, and the updates of the sweep where there was one."""
+    return {"peak": training.schedule.peak, "sweep_updates": swept.updates if swept else 0}
+
+
 def score(
     model: nn.Module,
     task: Task,
@@ -157,6 +183,7 @@ def score(
     updates: int,
     evaluations: int,
     seconds: float,
+    flops: float | None = None,
 ) -> dict[str, Any]:
     """The row of a trained model: its architecture, its scorecard on the test split, its validation loss."""
     stage.progress(1, 1, "scoring")
@@ -169,6 +196,7 @@ def score(
         updates=updates,
         evaluations=evaluations,
         seconds=seconds,
+        training_flops=flops,
     )
     stage.record("finished", seconds=seconds)
     loss = task.validation_loss(model)
@@ -185,7 +213,10 @@ class Experiment:
         display: where progress is shown.
     """
 
-    controls: tuple[str, ...] = ("random_architecture", "transformer", "light_convolution", "lite_transformer")
+    controls: tuple[str, ...] = (
+        *("random_architecture", "transformer", "light_convolution", "lite_transformer"),
+        *CONTROLS,
+    )
     """Those that every strategy offers: trained from scratch, of the found architecture's core size."""
     of_cells = False
     """Whether what is found may be trained at other sizes, or looked up in a table."""
@@ -208,6 +239,9 @@ class Experiment:
                 f"the strategy primer, and no other, searches programs; got {recipe.strategy.kind} and the space "
                 f"{self.space.name!r}: change strategy.kind or the space"
             )
+        for name in recipe.controls:
+            if name in CONTROLS:
+                check(self, name)
         recipe.task.check(self.space.template)
         self.task = open_task(recipe.task, run)
         tell_task(self.task, run)
@@ -220,11 +254,11 @@ class Experiment:
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
-        rows = [self._arm("found", self.find)]
+        rows = [self.arm("found", self.find)]
         found = read_architecture(rows[0]["architecture"])
         self.run.write_json("architectures/best.json", found.data())
         for name in self._arms():
-            rows.append(self._arm(name, partial(self.control, name, found)))
+            rows.append(self.arm(name, partial(self._control, name, found)))
             self._write(rows, None, complete=False)
         return self._write(rows, self.correlation() if self.recipe.correlation else None)
 
@@ -272,7 +306,11 @@ class Experiment:
         self.run.write_json("result.json", result)
         return result
 
-    def _arm(self, name: str, work: Any) -> dict[str, Any]:
+    def _control(self, name: str, found: Any) -> dict[str, Any]:
+        return CONTROLS[name].row(self, name, found) if name in CONTROLS else self.control(name, found)
+
+    def arm(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The row of an arm, made by `work` where it is not there yet."""
         path = f"rows/{name}.json"
         if not (self.run.path / path).exists():
             row = {"name": name, "label": label(name, self.recipe.strategy.kind, self.space)} | work()
@@ -310,9 +348,9 @@ class Experiment:
         }
         operator, ratio = operators[name]
         largest = self.space.largest()
-        depth = max(_depth(largest.decoder), _depth(found.decoder))
+        depth = max(depth_of(largest.decoder), depth_of(found.decoder))
         if hasattr(largest, "encoder"):
-            layers = {"encoder_layers": _depth(largest.encoder), "decoder_layers": depth}
+            layers = {"encoder_layers": depth_of(largest.encoder), "decoder_layers": depth}
             return sized(operator, ratio, core, core_parameters, **layers)  # type: ignore[arg-type]
         return sized_decoder(operator, ratio, core, depth, getattr(largest, "norm", "pre"))  # type: ignore[arg-type]
 
@@ -325,34 +363,70 @@ class Experiment:
         return members
 
     def alone(self, members: Sequence[Any]) -> list[float]:
-        """The validation losses of architectures that are trained from scratch, each once in a run."""
-        losses = []
+        """The validation losses of architectures that are trained from scratch, each once in a run, at a rate that is
+        found with the first of them."""
+        losses, tuning = [], self.recipe.fine_tune
+        tokens = self.recipe.sweep.validation_tokens
+
+        def begin(short: Training) -> Plain:
+            model = build(members[0], self.settings, seed=self.seed("correlation", 0))
+            return Plain(model, self.task, short, self.seed("alone", 0), tokens)
+
+        tuning, _ = found_rate(tuning, tuning.updates, begin, self.recipe.sweep, self.stage("correlation"))
         for number, member in enumerate(members):
             path = f"rows/correlation/{number}.json"
             if not (self.run.path / path).exists():
                 model = build(member, self.settings, seed=self.seed("correlation", number))
                 stage = self.stage(f"correlation_{number}")
-                train(model, self.task, self.recipe.fine_tune, stage, seed=self.seed("alone", number))
+                train(model, self.task, tuning, stage, seed=self.seed("alone", number))
                 self.run.write_json(path, {"loss": self.task.validation_loss(model)})
                 stage.record("finished", seconds=stage.seconds)
             losses.append(self.run.read_json(path)["loss"])
         return losses
 
+    def whole_training(self) -> Training:
+        """How an architecture is trained from scratch: for the updates that every arm gets, the same of them averaged
+        over, on a schedule that fits."""
+        tuning, updates = self.recipe.fine_tune, self.recipe.total_updates()
+        part = tuning.averaged_part * tuning.updates / updates
+        return tuning.but(updates=updates, averaged_part=part, schedule=tuning.schedule.fitted(updates))
+
+    def spent(self) -> float:
+        """The training FLOPs of everything that was run for the found architecture."""
+        return float(self.run.read_json("rows/found.json")["scorecard"]["training_flops"] or 0.0)
+
+    def trained(self, architecture: Any, name: str) -> tuple[nn.Module, Stage, dict[str, Any], int]:
+        """An architecture trained from scratch, its rate found first where it is to be; the stage, what the row says
+        of the rate, and the updates, those of the sweep included."""
+        seed, training, stage = self.seed(name), self.whole_training(), self.stage(name)
+
+        def fresh() -> nn.Module:
+            return build(architecture, self.settings, seed=self.seed(name, "weights"))
+
+        def begin(short: Training) -> Plain:
+            return Plain(fresh(), self.task, short, seed, self.recipe.sweep.validation_tokens)
+
+        training, swept = found_rate(training, training.updates, begin, self.recipe.sweep, stage)
+        model = train(fresh(), self.task, training, stage, seed=seed)
+        return model, stage, rate_of(training, swept), training.updates + (swept.updates if swept else 0)
+
     def from_scratch(
-        self, architecture: Any, name: str, *, searched: int = 0, evaluations: int = 0, seconds: float = 0.0
+        self,
+        architecture: Any,
+        name: str,
+        *,
+        searched: int = 0,
+        evaluations: int = 0,
+        seconds: float = 0.0,
+        flops: float = 0.0,
     ) -> dict[str, Any]:
         """The row of an architecture trained from scratch for the updates that every arm gets; `searched` updates,
-        `evaluations` and `seconds` went into finding it."""
-        model = build(architecture, self.settings, seed=self.seed(name, "weights"))
-        stage = self.stage(name)
-        updates = self.recipe.total_updates()
-        training = self.recipe.fine_tune.but(updates=updates, averaged_part=self._averaged_part())
-        train(model, self.task, training, stage, seed=self.seed(name))
-        return self.row(model, name, self.settings, searched + updates, evaluations, seconds + stage.seconds, stage)
-
-    def _averaged_part(self) -> float:
-        """The same updates are averaged over for every arm."""
-        return self.recipe.fine_tune.averaged_part * self.recipe.fine_tune.updates / self.recipe.total_updates()
+        `evaluations`, `seconds` and `flops` went into finding it."""
+        model, stage, rate, updates = self.trained(architecture, name)
+        flops += updates * update_flops(architecture, self.settings, self.recipe.fine_tune.batch_tokens)
+        return self.row(
+            model, name, self.settings, searched + updates, evaluations, seconds + stage.seconds, stage, flops
+        ) | (rate | {"searched": searched + updates - self.recipe.total_updates()})
 
     def row(
         self,
@@ -363,29 +437,11 @@ class Experiment:
         evaluations: int,
         seconds: float,
         stage: Stage,
+        flops: float | None = None,
     ) -> dict[str, Any]:
         """The row of a trained model; the found one is handed over as the folder `model`."""
-        row = score(model, self.task, settings, stage, updates=updates, evaluations=evaluations, seconds=seconds)
+        cost: dict[str, Any] = {"updates": updates, "evaluations": evaluations, "seconds": seconds, "flops": flops}
+        row = score(model, self.task, settings, stage, **cost)
         if name == "found":
             hand_over(model, self.task, self.run)
         return row
-
-
-def sized_decoder(operator: Operator, ratio: float, core: int, depth: int, norm: Any) -> DecoderOnly:
-    """The language model of one operator, of `depth` layers and the core size `core` (see `sized`)."""
-
-    def size(architecture: EncoderDecoder) -> int:
-        return core_parameters(decoder_alone(architecture, norm))
-
-    return decoder_alone(sized(operator, ratio, core, size, encoder_layers=1, decoder_layers=depth), norm)
-
-
-def decoder_alone(whole: Any, norm: Any = "pre") -> DecoderOnly:
-    """The language model that the decoder of a plain Transformer, or of a template of it, is without its
-    cross-attention."""
-    layers = tuple(layer.but(cross=None) for layer in whole.decoder.layers)
-    return DecoderOnly(norm=norm, decoder=whole.decoder.but(layers=layers))
-
-
-def _depth(stack: Any) -> int:
-    return getattr(stack, "depth", None) or len(stack.layers)

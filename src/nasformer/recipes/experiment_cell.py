@@ -17,7 +17,8 @@ from typing import Any
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
 from nasformer.models.size import core_flops, core_parameters, total_parameters
-from nasformer.recipes.experiment import Experiment, sized_decoder
+from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.fixed import sized_decoder
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage

@@ -8,7 +8,8 @@ from typing import Any
 
 from nasformer.errors import RequestError
 from nasformer.models.size import core_parameters
-from nasformer.recipes.experiment import Experiment, decoder_alone
+from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.fixed import decoder_alone
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display

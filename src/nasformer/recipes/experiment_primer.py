@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
@@ -18,10 +18,10 @@ from torch import nn
 
 from nasformer.errors import RequestError, RunError
 from nasformer.measures.speedup import speedup
-from nasformer.measures.statistics import Interval, geometric_interval, mean_interval
 from nasformer.models.program import rescaled, widened
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.experiment import LABELS, VOCABULARIES, Experiment, hand_over
+from nasformer.recipes.measure import interval_data, interval_of, pooled
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
@@ -178,7 +178,7 @@ class PrimerExperiment(Experiment):
             assert model is not None
             hand_over(model, self.task, self.run)
         card = Scorecard(
-            quality=_pooled([quality for _, _, quality in done]),
+            quality=pooled([quality for _, _, quality in done]),
             core_parameters=core_parameters(program),
             total_parameters=total_parameters(program, self.settings),
             flops=core_flops(program),
@@ -204,7 +204,7 @@ class PrimerExperiment(Experiment):
         losses = self._retrained("changes", [program for _, _, program in table])
         told: dict[str, dict[str, Any]] = {name: {"change": name} for name in [row[0] for row in table]}
         for (name, way, _), values in zip(table, losses, strict=True):
-            told[name][way] = _interval(values)
+            told[name][way] = interval_of(values)
         for (name, way), reason in failed.items():
             told.setdefault(name, {"change": name})[way] = {"reason": reason}
         return list(told.values())
@@ -220,7 +220,7 @@ class PrimerExperiment(Experiment):
                 "mutation": member.mutation,
                 "change": member.change,
                 "fitness": member.fitness if math.isfinite(member.fitness) else None,
-                "retrained": _interval(losses[place]) if retrained else None,
+                "retrained": interval_of(losses[place]) if retrained else None,
             }
             for place, member in enumerate(line)
         ]
@@ -257,7 +257,7 @@ class PrimerExperiment(Experiment):
             if row["name"].startswith("wider"):
                 start = "wider_start"
             if start in pairs and row["name"] != start:
-                speedups[row["name"]] = _data(speedup(pairs[start], pairs[row["name"]]))
+                speedups[row["name"]] = interval_data(speedup(pairs[start], pairs[row["name"]]))
         noise = next((row for row in rows if row["name"] == "start"), None)
         result["evolution"] = {
             "budget": self.trial.budget,
@@ -307,28 +307,3 @@ def _noise(finals: Sequence[float]) -> dict[str, float]:
 def _curve(evaluation: Evaluation) -> list[list[float]]:
     """Loss by cost; of points at the same number of updates the last."""
     return [list(pair) for pair in {point.cost: point.loss for point in evaluation.curve}.items()]
-
-
-def _interval(values: Sequence[float], of: Callable[[Sequence[float]], Interval] = mean_interval) -> dict[str, float]:
-    """Mean and 95 % interval over fresh starts; without an interval where there is one run, and without numbers where a
-    run failed."""
-    if not all(map(math.isfinite, values)):
-        return {}
-    return _data(of(values)) if len(values) > 1 else {"value": values[0]}
-
-
-def _data(interval: Any) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
-
-
-def _pooled(qualities: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The qualities of several runs as one: means, with the interval over the runs; of perplexities the geometric mean,
-    that of the mean loss."""
-    pooled: dict[str, Any] = {"split": qualities[0]["split"]}
-    for name, first in qualities[0].items():
-        if isinstance(first, dict):
-            values = [quality[name]["value"] for quality in qualities]
-            pooled[name] = first | _interval(values, geometric_interval if name == "perplexity" else mean_interval)
-        elif isinstance(first, float):
-            pooled[name] = fmean([quality[name] for quality in qualities])
-    return pooled

@@ -1,46 +1,69 @@
-"""A ShrinkNAS recipe carried out: search, fine-tuning on inherited weights, and the controls that search."""
+"""A ShrinkNAS recipe carried out: search, finalists, both trainings of the best, and the controls that search."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
+
+from torch import nn
 
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
+from nasformer.measures.training_cost import evaluation_flops, update_flops
 from nasformer.models.size import core_parameters
-from nasformer.recipes.experiment import Experiment
+from nasformer.recipes.experiment import Experiment, hand_over
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
-from nasformer.runs.stage import Display, Stage
+from nasformer.runs.stage import Display
 from nasformer.spaces.space import Space
 from nasformer.strategies.drive import drive
+from nasformer.strategies.halving import halve
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.random_search import RandomSearch
 from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
-from nasformer.strategies.single_path import Ranking
+from nasformer.strategies.single_path import Ranking, SampledMembers, SinglePath
 from nasformer.strategies.spos import spos
 from nasformer.supernets.named import supernet_of
+from nasformer.training.sweep import found_rate
 from nasformer.training.train import train
-from nasformer.training.trainer import borrow
+from nasformer.training.trainer import Training, borrow
+
+FIRST = 8
+"""The first rung of the finalists is this part of the updates of fine-tuning."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What went into a search so far: updates, evaluations, seconds, training FLOPs."""
+
+    updates: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+
+    def more(self, updates: int = 0, seconds: float = 0.0, flops: float = 0.0) -> Spent:
+        """This and something more."""
+        return replace(self, updates=self.updates + updates, seconds=self.seconds + seconds, flops=self.flops + flops)
 
 
 class ShrinkNasExperiment(Experiment):
-    """The found architecture keeps its weights and is fine-tuned; every arm gets the updates of both together."""
+    """The best of the finalists is fine-tuned on inherited weights and, where the recipe says so, trained from scratch
+    too; of the two the one with the lower validation loss is handed over."""
 
     controls = (
         *Experiment.controls,
-        "random_search",
-        "spos",
-        "space_reduction",
-        "selection",
-        "sizes_only",
-        "shuffled",
-        "retrained",
+        *("random_search", "spos", "space_reduction", "selection", "sizes_only", "shuffled"),
+        *("fine_tuned", "retrained"),
     )
 
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
-        super().__init__(recipe, run, display)
+        schedule = recipe.fine_tune.schedule.fitted(recipe.total_updates())  # one schedule for search and fine-tuning
         assert isinstance(recipe.strategy, ShrinkNas)
-        self.strategy = recipe.strategy
+        strategy = recipe.strategy.but(training=recipe.strategy.training.but(schedule=schedule))
+        super().__init__(recipe.but(strategy=strategy, fine_tune=recipe.fine_tune.but(schedule=schedule)), run, display)
+        self.strategy = strategy
         if recipe.objective.memory is not None:
             raise RequestError(
                 "objective.memory plans the updates of differentiable searches; a single-path search runs one "
@@ -50,9 +73,9 @@ class ShrinkNasExperiment(Experiment):
             recipe.objective.check(self._sizes_only(), self.settings)
 
     def find(self) -> dict[str, Any]:
-        """Search and fine-tune."""
-        search, stage = self._search(self.strategy, self.space, "search")
-        return self._fine_tuned(search, search.best(), "found", search.evaluations, stage.seconds)
+        """Search, and train the best."""
+        search, spent, peak = self._search(self.strategy, self.space, "search")
+        return self._finished(search, search.finalists(self.recipe.finalists), "found", spent, peak)
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """Those that search choose, in their last exploration, among architectures of the found one's core size."""
@@ -66,29 +89,75 @@ class ShrinkNasExperiment(Experiment):
         }
         if name in variants:
             space = self._sizes_only() if name == "sizes_only" else self.space
-            search, stage = self._search(variants[name], space, f"{name}_search", self.equal(found))
-            return self._fine_tuned(search, search.best(), name, search.evaluations, stage.seconds)
+            search, spent, peak = self._search(variants[name], space, f"{name}_search", self.equal(found))
+            return self._finished(search, search.finalists(self.recipe.finalists), name, spent, peak)
         if name == "random_search":
-            search, stage = self._search(self.strategy, self.space, "search")
-            tokens = self.strategy.exploration.validation_tokens
-            settings = RandomSearch(evaluations=search.evaluations, validation_tokens=tokens)
-            drawn = settings.begin(self.space, self.equal(found), search.path, self.seed(name))
-            drive(drawn, self.stage("random_search_evaluations"))
-            return self._fine_tuned(search, drawn.best(), name, len(drawn.ranking.scores), stage.seconds)
+            return self._random_search(found)
+        if name == "fine_tuned":
+            return dict(self.run.read_json(f"rows/{name}.json"))
         return super().control(name, found)
 
     def fixed(self, name: str, found: Any) -> Any:
         """The found architecture itself where it is retrained."""
         return found if name == "retrained" else super().fixed(name, found)
 
+    def _random_search(self, found: Any) -> dict[str, Any]:
+        """Random members of the found one's size on the same supernet, as many as the search evaluated."""
+        search, spent, peak = self._search(self.strategy, self.space, "search")
+        tokens = self.strategy.exploration.validation_tokens
+        settings = RandomSearch(evaluations=search.evaluations, validation_tokens=tokens)
+        drawn = settings.begin(self.space, self.equal(found), search.path, self.seed("random_search"))
+        drive(drawn, self.stage("random_search_evaluations"))
+        ranked = [member for _, member in drawn.ranking.best_first()]
+        own = self.strategy.training.updates + spent.updates - search.path.updates
+        evaluated = sum(evaluation_flops(member, search.supernet.settings, tokens) for member in ranked)
+        spent = Spent(own, len(ranked), spent.seconds, spent.flops - search.evaluated_flops + evaluated)
+        return self._finished(search, ranked[: self.recipe.finalists], "random_search", spent, peak)
+
     def _search(
         self, strategy: ShrinkNas, space: Space, stage: str, last: Objective | None = None
-    ) -> tuple[ShrinkNasSearch, Stage]:
+    ) -> tuple[ShrinkNasSearch, Spent, float]:
+        """A search taken to its end, what went into it, and the peak of its rate."""
         supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
+        training, swept, swept_flops = self._supernet_rate(strategy.training, space)
+        strategy = strategy.but(training=training)
+        last = last or self._using(strategy, space)
         search = strategy.begin(space, self.recipe.objective, self.task, supernet, self.seed("search"), last)
         place = self.stage(stage)
         drive(search, place)
-        return search, place
+        updates = search.path.updates + swept
+        spent = Spent(updates, search.evaluations, place.seconds, search.flops + swept_flops)
+        return search, spent, training.schedule.largest()
+
+    def _using(self, strategy: ShrinkNas, space: Space) -> Objective:
+        """The limits of the last exploration: the recipe's, and where the space has such members the larger part of the
+        core size that they allow."""
+        limits = self.recipe.objective.using(strategy.use)
+        return (
+            limits
+            if limits.excess(limits.smallest(space, self.settings), self.settings) <= 0
+            else self.recipe.objective
+        )
+
+    def _supernet_rate(self, training: Training, space: Space) -> tuple[Training, int, float]:
+        """The supernet's training with its rate found, and the updates and FLOPs that the sweep took; a space is swept
+        once in a run."""
+        name = "supernet" if space is self.space else "supernet_sizes_only"
+        objective, settings, seed, flops = self.recipe.objective, self.settings, self.seed(name), list[float]()
+
+        def draw(random: Random) -> Any:
+            return objective.sample(space, random, settings)
+
+        def begin(short: Training) -> SampledMembers:
+            path = SinglePath(supernet_of(space, settings, seed=self.seed("supernet")), self.task, short, seed)
+            return SampledMembers(path, draw, seed, self.recipe.sweep.validation_tokens)
+
+        found, swept = found_rate(training, self.recipe.total_updates(), begin, self.recipe.sweep, self.stage(name))
+        if swept is None or not swept.updates:
+            return found, 0, 0.0
+        random = Random(seed)
+        flops = [update_flops(draw(random), settings, training.batch_tokens) for _ in range(32)]
+        return found, swept.updates, swept.updates * sum(flops) / len(flops)
 
     def _sizes_only(self) -> Space:
         """The space with attention as the only operator wherever operators are chosen."""
@@ -100,29 +169,81 @@ class ShrinkNasExperiment(Experiment):
                 keep[choice.name] = [choice.options.index("attention")]
         return Space(self.space.shrink(keep).template, f"{self.space.name}, sizes only")
 
-    def _fine_tuned(
-        self, search: ShrinkNasSearch, architecture: Any, name: str, evaluations: int, seconds: float
+    def _finished(
+        self, search: ShrinkNasSearch, finalists: Sequence[Any], name: str, spent: Spent, peak: float
     ) -> dict[str, Any]:
-        supernet = search.supernet
-        model = supernet.inherit(architecture)  # on the supernet's device, where its optimiser state is
-        optimizer = search.path.optimizer.inherit(supernet.sources(architecture), borrow(model))
-        stage = self.stage(name)
-        before = self.strategy.training.updates
-        train(
-            model,
-            self.task,
-            self.recipe.fine_tune,
-            stage,
-            seed=self.seed(name),
-            updates_before=before,
-            optimizer=optimizer,
+        """The row of a search: its best finalist, fine-tuned or trained from scratch, whichever has the lower
+        validation loss; both rows stay in the run."""
+        parts = ("fine_tuned", "retrained") if name == "found" else (f"{name}_fine_tuned", f"{name}_retrained")
+        model, spent = self._fine_tuned(search, finalists, parts[0], spent, peak)
+        architecture: Any = model.architecture
+        settings = search.supernet.settings
+        rows = [self.arm(parts[0], lambda: self._costed(model, parts[0], settings, spent) | {"peak": peak})]
+        models = [model]
+        if self.recipe.retrain:
+            again, stage, rate, updates = self.trained(architecture, parts[1])
+            flops = updates * update_flops(architecture, self.settings, self.recipe.fine_tune.batch_tokens)
+            spent = spent.more(updates, stage.seconds, flops)
+            rows.append(self.arm(parts[1], lambda: self._costed(again, parts[1], self.settings, spent) | rate))
+            models.append(again)
+        better = min(range(len(rows)), key=lambda number: rows[number]["validation_loss"])
+        if name == "found":
+            hand_over(models[better], self.task, self.run)
+        row = {key: value for key, value in rows[better].items() if key not in ("name", "label")}
+        whole = {"updates": spent.updates, "seconds": spent.seconds, "training_flops": spent.flops}
+        trained = self.recipe.total_updates()
+        said = {"handed_over": parts[better], "searched": spent.updates - trained}
+        return row | {"scorecard": row["scorecard"] | whole} | said
+
+    def _costed(self, model: nn.Module, name: str, settings: Any, spent: Spent) -> dict[str, Any]:
+        return self.row(
+            model, name, settings, spent.updates, spent.evaluations, spent.seconds, self.stage(name), spent.flops
         )
-        updates = self.recipe.total_updates()
-        return self.row(model, name, supernet.settings, updates, evaluations, seconds + stage.seconds, stage)
+
+    def _fine_tuned(
+        self, search: ShrinkNasSearch, finalists: Sequence[Any], name: str, spent: Spent, peak: float
+    ) -> tuple[nn.Module, Spent]:
+        """The finalists fine-tuned on inherited weights, the better half further; the best to the end."""
+        tuning, supernet = self.recipe.fine_tune.at(peak), search.supernet
+        path = f"halving/{name}.json"
+        known = self.run.read_json(path) if (self.run.path / path).exists() else {}
+        done = dict.fromkeys(range(len(finalists)), 0)
+        seconds = dict.fromkeys(range(len(finalists)), 0.0)
+
+        def go_on(number: int, until: int) -> nn.Module:
+            architecture = finalists[number]
+            model = supernet.inherit(architecture)  # on the supernet's device, where its optimiser state is
+            optimizer = search.path.optimizer.inherit(supernet.sources(architecture), borrow(model))
+            stage = self.stage(f"{name}_{number + 1}" if len(finalists) > 1 else name)
+            model = train(
+                model,
+                self.task,
+                tuning,
+                stage,
+                seed=self.seed(name, number),
+                updates_before=self.strategy.training.updates,
+                optimizer=optimizer,
+                until=until,
+            )
+            done[number], seconds[number] = until, stage.seconds
+            return model
+
+        def loss(number: int, until: int) -> float:
+            if f"{number}/{until}" not in known:
+                known[f"{number}/{until}"] = self.task.validation_loss(go_on(number, until))
+                self.run.write_json(path, known)
+            done[number] = until
+            return float(known[f"{number}/{until}"])
+
+        best, _ = halve(range(len(finalists)), max(1, tuning.updates // FIRST), loss)
+        model = go_on(best, tuning.updates)
+        cost = [update_flops(one, supernet.settings, tuning.batch_tokens) for one in finalists]
+        flops = sum(done[number] * cost[number] for number in done)
+        return model, spent.more(sum(done.values()), sum(seconds.values()), flops)
 
     def correlation(self) -> dict[str, Any]:
         """How scores on inherited weights rank architectures against training each from scratch."""
-        search, _ = self._search(self.strategy, self.space, "search")
+        search, _, _ = self._search(self.strategy, self.space, "search")
         objective = self.recipe.objective
         members = self.different(lambda random: objective.sample(self.space, random, self.settings), self.space.size)
         tokens = 4 * self.strategy.exploration.validation_tokens

@@ -7,7 +7,7 @@ from typing import Any
 from nasformer.measures.step_cost import StepCost
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes.image_protocol import image_task, image_training
-from nasformer.recipes.recipe import Recipe
+from nasformer.recipes.recipe import STRONGEST, Recipe
 from nasformer.spaces.named import NamedSpace
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.gdas import Gdas
@@ -19,7 +19,7 @@ from nasformer.strategies.shrinknas import Exploration, ShrinkNas
 from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.schedule import Cosine, InverseSquareRoot
+from nasformer.training.schedule import ConstantThenDecay, Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training
 
 
@@ -33,20 +33,29 @@ def shrinknas_paper() -> Recipe:
         name="shrinknas-paper",
         space="shrinknas",
         strategy=ShrinkNas(
-            training=Training(updates=50_000, schedule=InverseSquareRoot(warmup=10_000)),
+            training=Training(updates=50_000, averaged=10, schedule=InverseSquareRoot(peak=5e-4, warmup=10_000)),
             exploration=Exploration(members=250, first_ranking=500),
         ),
-        fine_tune=Training(updates=30_000, schedule=InverseSquareRoot(warmup=10_000)),
+        fine_tune=Training(updates=30_000, averaged=10, schedule=InverseSquareRoot(peak=5e-4, warmup=10_000)),
+        published=True,
+        finalists=1,
+        retrain=False,
+        controls=("random_search", "spos", "transformer", "lite_transformer", "light_convolution"),
     )
 
 
-def _scaled(
-    recipe: Recipe, *, updates: int, fine_tune: int, batch_tokens: int, peak: float, exploration: Exploration
-) -> Recipe:
-    schedule = InverseSquareRoot(peak=peak, warmup=updates // 5)
+def _scaled(recipe: Recipe, *, updates: int, fine_tune: int, batch_tokens: int, exploration: Exploration) -> Recipe:
+    """A published recipe at other lengths: the rate is found, and the better of two trainings handed over."""
+    schedule = ConstantThenDecay()
     return recipe.but(
+        published=False,
+        finalists=4,
+        retrain=True,
+        controls=STRONGEST,
         strategy=recipe.strategy.but(
-            training=Training(updates=updates, batch_tokens=batch_tokens, schedule=schedule), exploration=exploration
+            training=Training(updates=updates, batch_tokens=batch_tokens, schedule=schedule),
+            exploration=exploration,
+            use=0.9,
         ),
         fine_tune=Training(updates=fine_tune, batch_tokens=batch_tokens, schedule=schedule),
     )
@@ -59,19 +68,21 @@ def shrinknas() -> Recipe:
         updates=2_500,
         fine_tune=1_500,
         batch_tokens=2_048,
-        peak=1e-3,
         exploration=Exploration(members=100, iterations=2, first_ranking=200, validation_tokens=2_048),
     )
 
 
 def shrinknas_small() -> Recipe:
-    """The small-scale protocol for two CPU cores (docs/papers/shrinknas.md §8)."""
+    """The space of today at a size for two CPU cores (docs/papers/shrinknas.md §8)."""
     return _scaled(
-        shrinknas().but(name="shrinknas-small", space="shrinknas-small", dropout=Dropout(residual=0.1)),
+        shrinknas().but(
+            name="shrinknas-small",
+            space=NamedSpace(name="modern", settings={"tables": "separate", "norm_kinds": ["layer"]}),
+            dropout=Dropout(residual=0.1),
+        ),
         updates=1_500,
         fine_tune=900,
         batch_tokens=1_024,
-        peak=1e-3,
         exploration=Exploration(members=64, iterations=2, first_ranking=128, validation_tokens=1_024),
     )
 
@@ -82,13 +93,11 @@ def demo() -> Recipe:
         shrinknas_small().but(
             name="demo",
             task=Translation(vocabulary=2_000, test_sentences=300, beams=4, embedded_pairs=12_000),
-            controls=("random_search", "transformer", "lite_transformer"),
             objective=Objective(max_core_parameters=200_000),
         ),
         updates=400,
         fine_tune=240,
         batch_tokens=1_024,
-        peak=2e-3,
         exploration=Exploration(members=32, iterations=2, first_ranking=64, validation_tokens=512),
     )
     return recipe.but(strategy=recipe.strategy.but(divergence_members=50, divergence_tokens=128))
@@ -108,8 +117,9 @@ def dartsformer_paper() -> Recipe:
             weight_part=5 / 9,
             zero=False,
         ),
-        fine_tune=Training(updates=100_000, schedule=InverseSquareRoot(peak=7e-4, warmup=4_000)),
+        fine_tune=Training(updates=100_000, averaged=10, schedule=InverseSquareRoot(peak=7e-4, warmup=4_000)),
         dropout=Dropout(residual=0.1, attention=0.1, weight=0.1),
+        published=True,
         controls=("uniform_sampling", "transformer", "lite_transformer"),
     )
 
@@ -117,10 +127,11 @@ def dartsformer_paper() -> Recipe:
 def _dartsformer(
     name: str, settings: dict[str, Any], *, updates: int, fine_tune: int, batch_tokens: int, restarts: int = 1
 ) -> Recipe:
-    schedule = InverseSquareRoot(peak=1e-3, warmup=updates // 4)
+    schedule = ConstantThenDecay()
     paper = dartsformer_paper()
     return paper.but(
         name=name,
+        published=False,
         task=Translation(vocabulary=4_000, shared_vocabulary=True, max_length=60),
         space=NamedSpace(name="dartsformer", settings=settings),
         strategy=Darts(
@@ -132,7 +143,7 @@ def _dartsformer(
         ),
         fine_tune=Training(updates=fine_tune, batch_tokens=batch_tokens, schedule=schedule),
         dropout=Dropout(residual=0.1),
-        controls=("random_architecture", "uniform_sampling", "plain_darts", "transformer", "lite_transformer"),
+        controls=("tuned_transformer", "tuned_transformer_total", "tuned_fixed_total", "average", "uniform_sampling"),
     )
 
 
@@ -175,6 +186,7 @@ def primer_paper() -> Recipe:
             training=Training(weight_decay=0.0, schedule=InverseSquareRoot(peak=1e-3, warmup=10_000)),
         ),
         dropout=Dropout(residual=0.0),
+        published=True,
         controls=("start", "random_mutation", "gelu", "transformer_plus_plus", "primer_ez", "primer"),
     )
 
@@ -183,6 +195,7 @@ def primer() -> Recipe:
     """Some hundred programs for one machine: the small-scale protocol for two CPU cores (docs/papers/primer.md §8)."""
     return primer_paper().but(
         name="primer",
+        published=False,
         task=Language(length=64, evaluation_tokens=262_144),
         space=NamedSpace(name="primer", settings={"width": 64, "depth": 2, "heads": 4}),
         strategy=Primer(

@@ -33,7 +33,8 @@ from nasformer.tasks.corpora import absolute
 from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.schedule import SCHEDULES
+from nasformer.training.schedule import AUTO, SCHEDULES
+from nasformer.training.sweep import Sweep
 from nasformer.training.trainer import Training
 
 Control = Literal[
@@ -79,6 +80,13 @@ Control = Literal[
     "pairs",
     "joint",
     "table_best",
+    "tuned_transformer",
+    "tuned_fixed",
+    "tuned_transformer_total",
+    "tuned_fixed_total",
+    "halving",
+    "average",
+    "fine_tuned",
 ]
 """What can stand beside the found architecture:
 
@@ -93,8 +101,15 @@ search of cells: known cells at the same sizes (`darts_v2`, `gdas_v1`); other me
 (`gdas`, `darts`, `second_order`, `pc_darts`, `darts_minus`, `early_stopping`, which is R-DARTS, `spos`); ROME without
 one of its parts (`all_edges`: without topology, `single_sample`, `gathered_weights` and `gathered_logits`: samples
 gathered for these alone), with edges drawn as sets (`pairs`), derived otherwise (`joint`); the best in a table
-(`table_best`).
+(`table_best`). As strong as one can make them, at the cost of the found one (`nasformer.recipes.controls`):
+`tuned_transformer` and `tuned_fixed`, the best plain networks of its core size, with `_total` of its total size;
+`halving` of random members; `average`, the mean of random members. `fine_tuned` and `retrained` are the two trainings
+of the found one, of which the better is handed over.
 """
+STRONGEST: tuple[Control, ...] = (
+    *("tuned_transformer", "tuned_fixed", "tuned_transformer_total", "tuned_fixed_total", "halving", "average"),
+)
+"""What stands beside every search of layers unless a recipe says otherwise."""
 Strategy = Annotated[
     Annotated[ShrinkNas, Tag("shrinknas")]
     | Annotated[Darts, Tag("darts")]
@@ -140,16 +155,23 @@ def read_task(data: dict[str, Any]) -> Translation | Language | Images:
 
 
 class TrainRecipe(Value):
-    """One architecture trained on a task."""
+    """One architecture trained on a task; where the schedule's peak is `auto`, `sweep` says how it is found."""
 
     kind: Literal["train"] = "train"
     name: str = "train"
     architecture: Architecture
     task: Task = Translation()
     training: Training = Training()
+    sweep: Sweep = Sweep()
     dropout: Dropout = Dropout(residual=0.2)
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        """The warm-up is no longer than the training."""
+        self.training.schedule.fitted(self.training.updates)
+        return self
 
 
 UNUSED: dict[str, tuple[str, tuple[Value, ...]]] = {
@@ -163,12 +185,15 @@ the named recipes say)."""
 class Recipe(Value):
     """Task, space, limits, strategy, fine-tuning and controls; everything random follows from `seed`.
 
-    `space` is the name of a space, a name with settings, or an architecture with open fields. `correlation` is the
-    number of architectures that are also trained from scratch to see how inherited scores rank them (0: none).
-    `random_architectures` is how many the control `random_architecture` trains. What a search of cells derives is
-    trained at the sizes in `trained` (of images channels and cells, of sequences dim and blocks; without: those of the
-    search), for which the limits hold; with `table`, the path of a published table, it is looked up there instead, as
-    the accuracy on `table_data`.
+    `space` is the name of a space, a name with settings, or an architecture with open fields. Where a schedule's peak
+    is `auto`, `sweep` says how it is found, for every arm alike; with `published` the schedule is a paper's and stays
+    as it is. Of a search whose weights are inherited the best `finalists` are fine-tuned under hurdles; with `retrain`
+    the best is trained from scratch as well, and what has the lower validation loss is handed over. `correlation` is
+    the number of architectures that are also trained from scratch to see how inherited scores rank them (0: none).
+    `random_architectures` is how many the controls `average` and `random_architecture` train. What a search of cells
+    derives is trained at the sizes in `trained` (of images channels and cells, of sequences dim and blocks; without:
+    those of the search), for which the limits hold; with `table`, the path of a published table, it is looked up there
+    instead, as the accuracy on `table_data`.
     """
 
     kind: Literal["search"] = "search"
@@ -179,9 +204,13 @@ class Recipe(Value):
     strategy: Strategy = ShrinkNas()
     fine_tune: Training = Training()
     dropout: Dropout = Dropout(residual=0.2)
-    controls: tuple[Control, ...] = ("random_search", "spos", "transformer", "lite_transformer", "light_convolution")
+    sweep: Sweep = Sweep()
+    published: bool = False
+    finalists: Annotated[int, Field(ge=1)] = 4
+    retrain: bool = True
+    controls: tuple[Control, ...] = STRONGEST
     correlation: Annotated[int, Field(ge=0)] = 0
-    random_architectures: Annotated[int, Field(ge=1)] = 1
+    random_architectures: Annotated[int, Field(ge=1)] = 3
     trained: dict[Literal["channels", "cells", "dim", "blocks"], Annotated[Count, Field(ge=1)]] = Field(
         default_factory=dict
     )
@@ -205,9 +234,27 @@ class Recipe(Value):
         for name, (_, defaults) in UNUSED.items() if self.strategy.kind == "primer" else ():
             if getattr(self, name) not in defaults:
                 raise _unused(name)
+        self._check_schedules(inherits)
         if self.correlation == 1:
             raise RequestError("correlation=1 correlates nothing; expected 0 (none) or at least 2 architectures")
         return self
+
+    def _check_schedules(self, inherits: bool) -> None:
+        """Warm-ups are no longer than what they begin, and published schedules have the published rate."""
+        places = {"fine_tune": (self.fine_tune, self.total_updates())}
+        if self.strategy.kind != "primer":  # whose budget says how many updates there are
+            own = getattr(self.strategy, "darts", self.strategy).training
+            places["strategy.training"] = (own, self.total_updates() if inherits else own.updates)
+        for place, (training, updates) in places.items():
+            if self.published and training.schedule.peak == AUTO:
+                raise RequestError(
+                    f"{place}.schedule.peak=auto, but the recipe {self.name} follows a published schedule; expected a "
+                    f"number, or published=false"
+                )
+            try:
+                training.schedule.fitted(updates)
+            except RequestError as error:
+                raise RequestError(f"{place}.{error}") from None
 
     def open_space(self) -> Space | ProgramSpace:
         """The space, by name or as written; a program is where a search of programs starts."""

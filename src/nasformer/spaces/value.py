@@ -20,7 +20,8 @@ _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "kB": 10**3, "MB": 10**6,
 _SUFFIXES = _DECIMAL | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def _count(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """A number written with a unit (`30k`) as a whole number; anything else as it is."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", value) if isinstance(value, str) else None
     if match is None:
         return value
@@ -29,7 +30,7 @@ def _count(value: Any) -> Any:
     return round(float(match[1]) * _SUFFIXES[match[2]])
 
 
-Count = Annotated[int, BeforeValidator(_count)]
+Count = Annotated[int, BeforeValidator(whole)]
 """A whole number that may be written with a unit: `1.8M`, `30k`, `6GiB` (powers of two), `6GB` (powers of ten)."""
 
 

@@ -117,6 +117,12 @@ class Objective(Value):
                 f"which takes {cost:,}: {summary(nearest)}; {mend}"
             )
 
+    def using(self, part: float) -> Objective:
+        """These limits, and a core size of at least `part` of the largest that is allowed, where one is."""
+        if self.max_core_parameters is None or self.min_core_parameters is not None or not part:
+            return self
+        return self.but(min_core_parameters=math.ceil(part * self.max_core_parameters))
+
     def near(self, core: int, part: float = 0.03) -> Objective:
         """These limits, all hard, and a core size within `part` of `core`."""
         return self.but(

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from nasformer.measures.statistics import rank_correlation
+from nasformer.measures.training_cost import evaluation_flops, update_flops
 from nasformer.models.size import core_parameters
 from nasformer.spaces.space import Members, Space
 from nasformer.spaces.value import Count, Value
@@ -67,7 +68,8 @@ class ShrinkNas(Value):
 
     `shrinking` is the method ("explore"), Space Reduction ("reduce": the next set is the kept best alone), or a set of
     the `members` best sampled without exploration ("select"). With `shuffled_scores` every ranking is random: a
-    negative control. `divergence_members` of 0 leaves the measurement out.
+    negative control. The last exploration is among members that use at least the part `use` of a limit on the core
+    size, since early in training small ones score best. `divergence_members` of 0 leaves the measurement out.
     """
 
     kind: Literal["shrinknas"] = "shrinknas"
@@ -76,6 +78,7 @@ class ShrinkNas(Value):
     exploration: Exploration = Exploration()
     shrinking: Literal["explore", "reduce", "select"] = "explore"
     shuffled_scores: bool = False
+    use: Share = 0.0
     divergence_members: Annotated[int, Field(ge=0)] = 200
     divergence_tokens: Annotated[int, Field(ge=16)] = 256
 
@@ -126,6 +129,12 @@ class ShrinkNasSearch:
         self.ranking: Ranking | None = None
         self.ranked: list[tuple[float, Any]] = []
         self.window = LossWindow()
+        self.trained_flops, self.evaluated_flops = 0.0, 0.0
+
+    @property
+    def flops(self) -> float:
+        """The floating-point operations of all updates and evaluations so far."""
+        return self.trained_flops + self.evaluated_flops
 
     def finished(self) -> bool:
         """Whether the last round is over."""
@@ -144,11 +153,16 @@ class ShrinkNasSearch:
         """The member with the lowest score of the last ranking."""
         return self.ranked[0][1]
 
+    def finalists(self, count: int) -> list[Any]:
+        """The members with the lowest scores of the last ranking, the best first."""
+        return [member for _, member in self.ranked[:count]]
+
     def _update(self) -> list[tuple[str, dict[str, Any]]]:
         member = self.objective.sample(self.sampler, self.random, self.supernet.settings)
         self.sampled.pop(member, None)
         self.sampled[member] = None
         self.window.add(*self.path.update(member))
+        self.trained_flops += update_flops(member, self.supernet.settings, self.settings.training.batch_tokens)
         update, training = self.path.updates, self.settings.training
         if update % training.record_every and update != training.updates:
             return []
@@ -197,6 +211,8 @@ class ShrinkNasSearch:
             self.random.shuffle(ranking.scores)
         self.ranked = ranking.best_first()
         self.evaluations += len(self.ranked)
+        tokens, own = self.settings.exploration.validation_tokens, self.supernet.settings
+        self.evaluated_flops += sum(evaluation_flops(member, own, tokens) for _, member in self.ranked)
         again = [(before[member], score) for score, member in self.ranked if member in before]
         repeat = rank_correlation(*zip(*again, strict=True), resamples=0).kendall.value if len(again) > 3 else None
         scores = [score for score, _ in self.ranked]
@@ -269,6 +285,7 @@ class ShrinkNasSearch:
             "set": [packed(self.space, m) for m in self.sampler.members] if isinstance(self.sampler, Members) else None,
             "sampled": [packed(self.space, m) for m in list(self.sampled)[-self.settings.exploration.first_ranking :]],
             "counters": [self.round, self.iteration, self.rankings, self.evaluations],
+            "flops": [self.trained_flops, self.evaluated_flops],
             "ranking": None if self.ranking is None else self.ranking.state(),
             "ranked": [[score, packed(self.space, member)] for score, member in self.ranked],
             "window": self.window.state(),
@@ -282,6 +299,7 @@ class ShrinkNasSearch:
             self.sampler = Members(self.space, [unpacked(self.space, answers) for answers in state["set"]])
         self.sampled = {unpacked(self.space, answers): None for answers in state["sampled"]}
         self.round, self.iteration, self.rankings, self.evaluations = state["counters"]
+        self.trained_flops, self.evaluated_flops = state.get("flops", (0.0, 0.0))
         self.ranked = [(score, unpacked(self.space, answers)) for score, answers in state["ranked"]]
         self.window.load(state["window"])
         if (under_way := state["ranking"]) is not None:

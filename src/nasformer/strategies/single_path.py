@@ -8,8 +8,9 @@ reading 14); it is done a few members at a time, so that it can be interrupted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from nasformer.strategies.objective import Objective
 from nasformer.supernets.supernet import Supernet
 from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive, seeded
+from nasformer.training.sweep import validation
 from nasformer.training.trainer import Training, fabric, make_optimizer, optimizer_state, total_norm
 
 Scored = tuple[float, Any]
@@ -147,6 +149,29 @@ class SinglePath:
         self.optimizer.load(optimizer_state(tensors))
         self.updates = state["updates"]
         self.stream.load_state_dict(state["stream"])
+
+
+class SampledMembers:
+    """A supernet at one rate of a sweep, trained on sampled members (see `nasformer.training.sweep.Trainee`): its loss
+    is the mean over `count` members that every rate is measured with."""
+
+    def __init__(self, path: SinglePath, draw: Callable[[Random], Any], seed: int, tokens: int, count: int = 8) -> None:
+        self.path, self.draw, self.failed = path, draw, False
+        self.random = Random(derive(seed, "sweep"))
+        fixed = Random(derive(seed, "sweep members"))
+        self.members = [draw(fixed) for _ in range(count)]
+        self.batches = validation(path.task, seed, tokens, path.device.device)
+
+    def train(self, until: int) -> None:
+        """Go on until so many updates are done, or until a loss is NaN."""
+        while self.path.updates < until and not self.failed:
+            self.failed = not math.isfinite(self.path.update(self.draw(self.random))[0])
+
+    def loss(self) -> float:
+        """The mean validation loss of the members now."""
+        if self.failed:
+            return math.nan
+        return fmean(self.path.task.evaluate(self.path.supernet.at(one), self.batches) for one in self.members)
 
 
 class Ranking:

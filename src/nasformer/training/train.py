@@ -27,11 +27,13 @@ def train(
     seed: int,
     updates_before: int = 0,
     optimizer: Optimizer | None = None,
+    until: int | None = None,
 ) -> nn.Module:
     """Train `model` in place and return it with averaged weights; where they are the mean of several snapshots, running
     statistics of batch normalisation are measured for them, otherwise they are those of the last update.
 
-    `updates_before` continues a schedule (fine-tuning after a search), with the optimiser state in `optimizer`.
+    `updates_before` continues a schedule (fine-tuning after a search), with the optimiser state in `optimizer`. With
+    `until` the training stops after so many of its updates, with the weights as they are then; called again it goes on.
     Raises `RunError` when the loss is no longer a number.
     """
     trainer = Trainer(model, task, settings, seed, updates_before=updates_before, optimizer=optimizer)
@@ -45,8 +47,9 @@ def train(
         for name, mean in average.items():
             mean.copy_(found.tensors[f"average.{name}"])
     snapshots = settings.snapshots()
+    last = min(settings.updates, until or settings.updates)
     model.train()
-    while trainer.updates < settings.updates:
+    while trainer.updates < last:
         loss, tokens = trainer.update()
         update = trainer.updates
         window.add(loss, tokens)
@@ -59,10 +62,12 @@ def train(
         if settings.validate_every and update % settings.validate_every == 0:
             stage.record("validation", update=update, loss=task.validation_loss(model))
             model.train()
-        if stage.due() or update == settings.updates:
+        if stage.due() or update == last:
             tensors = trainer.tensors() | {f"average.{name}": mean for name, mean in average.items()}
             stage.save(update, tensors, trainer.state() | {"taken": taken, "window": window.state()})
-        stage.progress(update, settings.updates, f"loss {window.told:.3f}")
+        stage.progress(update, last, f"loss {window.told:.3f}")
+    if last < settings.updates:
+        return model.eval()
     with torch.no_grad():
         for name, weight in trainer.weights.items():
             weight.copy_(average[name])

@@ -14,7 +14,7 @@ from nasformer.supernets.adam import SliceAdam
 from nasformer.supernets.sgd import SliceSgd
 from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive, seeded
-from nasformer.training.schedule import InverseSquareRoot, Schedule
+from nasformer.training.schedule import ConstantThenDecay, Schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,10 +40,10 @@ class Training(Value):
     batch_tokens: Annotated[Count, Field(ge=16)] = 4096
     optimizer: Literal["adam", "sgd"] = "adam"
     nesterov: bool = False
-    schedule: Schedule = InverseSquareRoot()
+    schedule: Schedule = ConstantThenDecay()
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip: Annotated[float, Field(gt=0)] | None = None
-    averaged: Annotated[int, Field(ge=1)] = 10
+    averaged: Annotated[int, Field(ge=1)] = 1
     averaged_part: Annotated[float, Field(gt=0, le=1)] = 0.25
     precision: Precision = "32-true"
     record_every: Annotated[int, Field(ge=1)] = 50
@@ -54,6 +54,10 @@ class Training(Value):
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError("nesterov is a kind of SGD's momentum; set optimizer=sgd too")
         return self
+
+    def at(self, peak: float) -> Self:
+        """This training with a peak that is known."""
+        return self.but(schedule=self.schedule.but(peak=peak))
 
     def rate(self, update: int, before: int = 0) -> float:
         """The learning rate of update 1, 2, … where `before` updates of other training came first."""

@@ -1,0 +1,194 @@
+"""Controls as strong as one can make them: plain networks and random members, tuned at the cost of the found one.
+
+Each gets the training FLOPs that were spent on the found architecture, all told: short sweeps of the rate for each kind
+of candidate, successive halving among the candidates, a sweep for the one that is left, and its training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from random import Random
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from nasformer.errors import RequestError
+from nasformer.measures.training_cost import update_flops
+from nasformer.models.build import build
+from nasformer.recipes.fixed import Size, plain_networks
+from nasformer.recipes.measure import pooled
+from nasformer.spaces.named import Operator
+from nasformer.strategies.halving import affordable, halve
+from nasformer.training.sweep import Plain, Sweep, found_rate, validation
+from nasformer.training.train import train
+
+if TYPE_CHECKING:
+    from nasformer.recipes.experiment import Experiment
+
+FIXED: tuple[Operator, ...] = ("long_short_light", "light_convolution", "dynamic_convolution")
+"""The operators of the fixed architectures besides attention: Lite Transformer, LightConv, dynamic convolution."""
+FIRST = 32
+"""The first rung of a halving is this part of the updates of a whole training."""
+MOST = 16
+"""Candidates of a halving, at the most."""
+SWEEPS = 0.25
+"""The part of what a control may spend besides its last training that goes into sweeps for kinds of candidates."""
+
+Group = Sequence[Any]
+"""Candidates of one kind, which share a rate while they are compared."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One row of the table: what reports call it, what it is in a sentence, how the result's row is made, and whether
+    it needs a space of layers, beside which plain networks stand."""
+
+    label: str
+    sentence: str
+    row: Callable[[Experiment, str, Any], dict[str, Any]]
+    of_layers: bool = False
+
+
+def tuned(operators: Sequence[Operator], size: Size) -> Callable[[Experiment, str, Any], Any]:
+    """The control that is the best network of one operator in every layer, of the found one's size."""
+
+    def row(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
+        return best_of(experiment, name, plain_networks(experiment.space, experiment.settings, operators, size, found))
+
+    return row
+
+
+def halving(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
+    """Random members of the space of the found one's core size, from scratch, cut by halving."""
+    random, members = Random(experiment.seed(name)), dict[Any, None]()
+    for _ in range(20 * MOST):
+        if len(members) < MOST:
+            members[experiment.equal(found).sample(experiment.sampled_space(), random, experiment.settings)] = None
+    return best_of(experiment, name, [list(members)])
+
+
+def average(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
+    """Random members of the found one's core size, each trained as the found one is: their mean."""
+    rows = []
+    for number in range(1, experiment.recipe.random_architectures + 1):
+        one = f"{name}_{number}"
+        random = Random(experiment.seed(name, number))
+        member = experiment.equal(found).sample(experiment.sampled_space(), random, experiment.settings)
+        rows.append(experiment.arm(one, partial(experiment.from_scratch, member, one)))
+    cards = [row["scorecard"] for row in rows]
+    costs = {key: value for key, value in cards[0].items() if isinstance(value, int | float) and key != "loss"}
+    means = {key: fmean(card[key] for card in cards) for key in costs}
+    whole = {key: round(value) if isinstance(costs[key], int) else value for key, value in means.items()}
+    quality = pooled([{key: value for key, value in card.items() if key not in costs} for card in cards])
+    return {
+        "architecture": rows[0]["architecture"],
+        "scorecard": quality | whole,
+        "validation_loss": fmean(row["validation_loss"] for row in rows),
+        "label": f"mean of {len(rows)} random members",
+        "members": [row["scorecard"] for row in rows],
+    }
+
+
+CONTROLS: dict[str, Control] = {
+    "tuned_transformer": Control(
+        "Transformer, tuned",
+        "the best plain Transformer over depths, norms and rates",
+        tuned(("attention",), "core"),
+        True,
+    ),
+    "tuned_fixed": Control(
+        "fixed operators, tuned",
+        "the best of Lite Transformer, LightConv and dynamic convolution over depths, norms and rates",
+        tuned(FIXED, "core"),
+        of_layers=True,
+    ),
+    "tuned_transformer_total": Control(
+        "Transformer, tuned, equal total size",
+        "the same, with tables counted in the size",
+        tuned(("attention",), "total"),
+        of_layers=True,
+    ),
+    "tuned_fixed_total": Control(
+        "fixed operators, tuned, equal total size",
+        "the same, with tables counted in the size",
+        tuned(FIXED, "total"),
+        of_layers=True,
+    ),
+    "halving": Control(
+        "successive halving of random members", "trained from scratch, the better half goes on", halving
+    ),
+    "average": Control("mean of random members", "each trained as the found one is", average),
+}
+"""The controls that stand beside every search, by name."""
+
+
+def check(experiment: Experiment, name: str) -> None:
+    """Raises `RequestError` where a control has no meaning for the space."""
+    if CONTROLS[name].of_layers and not _of_layers(experiment.space.template):
+        raise RequestError(
+            f"the control {name} is a network of layers, and the space {experiment.space.name!r} has none; leave it out"
+        )
+
+
+def _of_layers(template: Any) -> bool:
+    return hasattr(getattr(template, "decoder", None), "layers")
+
+
+def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[str, Any]:
+    """The best of several kinds of candidates at the cost of the found architecture; its row says what was tried."""
+    recipe, settings, task = experiment.recipe, experiment.settings, experiment.task
+    training = experiment.whole_training()
+    updates, seed = training.updates, experiment.seed(name)
+    mean = fmean(update_flops(one, settings, training.batch_tokens) for group in groups for one in group)
+    left = experiment.spent() / mean - updates * (1 + recipe.sweep.share)
+    share = min(recipe.sweep.share, SWEEPS * max(0.0, left) / (len(groups) * updates))
+    sweeps, flops = recipe.sweep.but(share=share) if share > 0 else None, 0.0
+    rates, swept_updates = [], 0
+    for number, group in enumerate(groups):
+        peak, swept = _rate(experiment, training, group[0], f"{name}_rate_{number + 1}", sweeps)
+        rates.append(peak)
+        swept_updates += swept
+        flops += swept * update_flops(group[0], settings, training.batch_tokens)
+    rated = ([(one, peak) for one in group] for group, peak in zip(groups, rates, strict=True))
+    candidates = [pair for pairs in zip_longest(*rated) for pair in pairs if pair is not None]
+    first = max(1, updates // FIRST)
+    candidates = candidates[: affordable(left - swept_updates, first, min(MOST, len(candidates)))]
+    path = f"halving/{name}.json"
+    known = experiment.run.read_json(path) if (experiment.run.path / path).exists() else {}
+    trained = dict.fromkeys(range(len(candidates)), 0)
+
+    def go_on(number: int, until: int) -> float:
+        (architecture, peak), key = candidates[number], f"{number}/{until}"
+        if key not in known:
+            model = build(architecture, settings, seed=experiment.seed(name, number, "weights"))
+            stage = experiment.stage(f"{name}_{number + 1}")
+            train(model, task, training.at(peak), stage, seed=experiment.seed(name, number), until=until)
+            batches = validation(task, seed, recipe.sweep.validation_tokens, next(model.parameters()).device)
+            known[key] = task.evaluate(model, batches)
+            experiment.run.write_json(path, known)
+        trained[number] = until
+        return float(known[key])
+
+    best, losses = halve(range(len(candidates)), first, go_on)
+    flops += sum(
+        done * update_flops(candidates[number][0], settings, training.batch_tokens) for number, done in trained.items()
+    )
+    cost: dict[str, Any] = {"searched": swept_updates + sum(trained.values()), "flops": flops}
+    row = experiment.from_scratch(candidates[best][0], name, **cost)
+    return row | {"tried": len(candidates), "rungs": losses}
+
+
+def _rate(experiment: Experiment, training: Any, architecture: Any, name: str, how: Sweep | None) -> tuple[float, int]:
+    """The peak for a kind of candidates, and the updates that it took."""
+    if how is None:
+        peak = training.schedule.peak
+        return (experiment.recipe.sweep.begin(training) if isinstance(peak, str) else float(peak)), 0
+
+    def begin(short: Any) -> Plain:
+        model = build(architecture, experiment.settings, seed=experiment.seed(name, "weights"))
+        return Plain(model, experiment.task, short, experiment.seed(name), how.validation_tokens)
+
+    found, swept = found_rate(training, training.updates, begin, how, experiment.stage(name))
+    return found.schedule.largest(), 0 if swept is None else swept.updates
