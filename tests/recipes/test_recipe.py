@@ -32,7 +32,7 @@ from nasformer.strategies.shrinknas import ShrinkNas
 from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.schedule import Cosine, InverseSquareRoot
+from nasformer.training.schedule import ConstantThenDecay, Cosine, InverseSquareRoot
 from nasformer.training.trainer import Training
 
 
@@ -83,7 +83,7 @@ def test_the_warm_up_of_the_published_search_of_programs_ends_before_its_first_h
         ("objective.max_core_parameters=1.8M", ("objective", "max_core_parameters"), 1_800_000),
         ("strategy.training.updates=30k", ("strategy", "training", "updates"), 30_000),
         ("strategy.exploration.members=20", ("strategy", "exploration", "members"), 20),
-        ("strategy.training.schedule.peak=2e-3", ("strategy", "training", "schedule", "peak"), 2e-3),
+        ("fine_tune.averaged_part=2e-1", ("fine_tune", "averaged_part"), 2e-1),
         ("strategy.shrinking=reduce", ("strategy", "shrinking"), "reduce"),
         ("controls=[transformer, spos]", ("controls",), ("transformer", "spos")),
         ("controls=[]", ("controls",), ()),
@@ -171,6 +171,8 @@ def test_a_search_of_programs_loads_with_the_defaults_of_what_it_leaves_aside() 
     plain = Recipe(name="mine", space="primer", strategy=recipe.strategy, task=recipe.task, controls=())
     assert Recipe.read(json.loads(plain.json_text())) == plain
     assert override(recipe, ["dropout.residual=0.0", "fine_tune.updates=30k"]) == recipe
+    earlier = Training(averaged=10, schedule=InverseSquareRoot(peak=5e-4, warmup=10_000))
+    recipe = recipe.but(fine_tune=earlier)
     old = recipe.data()  # from before there were other optimisers and schedules
     for training in (old["fine_tune"], old["strategy"]["training"]):
         del training["optimizer"], training["clip"], training["schedule"]["kind"]
@@ -240,17 +242,17 @@ def test_a_schedule_of_another_kind_keeps_what_both_know_and_the_recipe_sets() -
     changed = override(demo(), ["fine_tune.schedule.end=1e-5", "strategy.training.schedule.end=1e-5", *kinds])
     peak = demo().fine_tune.schedule.peak
     assert changed.fine_tune.schedule == changed.strategy.training.schedule == Cosine(peak=peak, end=1e-5)
-    with pytest.raises(RequestError, match=r"no 'fine_tune\.schedule\.warmup'"):
-        override(demo(), [*kinds, "fine_tune.schedule.warmup=5"])
-    assert override(demo(), ["fine_tune.schedule.kind=inverse_square_root"]) == demo()
+    with pytest.raises(RequestError, match=r"no 'fine_tune\.schedule\.decay'"):
+        override(demo(), [*kinds, "fine_tune.schedule.decay=0.5"])
+    assert override(demo(), ["fine_tune.schedule.kind=constant_then_decay"]) == demo()
 
 
 def test_what_is_written_out_has_its_defaults() -> None:
     changed = override(demo(), ["strategy={kind: gdas}", "strategy.training.updates=2"])
     assert changed.strategy == Gdas(training=Gdas().training.but(updates=2))
-    changes = ["strategy={kind: gdas, training: {updates: 3}}", "strategy.training.schedule.warmup=5"]
+    changes = ["strategy={kind: gdas, training: {updates: 30}}", "strategy.training.schedule.warmup=5"]
     found = override(demo(), changes).strategy.training
-    assert found == Training(updates=3, schedule=InverseSquareRoot(warmup=5))
+    assert found == Training(updates=30, schedule=ConstantThenDecay(warmup=5))
     changed = override(demo(), ["task={kind: language}", "task.length=48"])
     assert changed.task == Language(length=48)
     with pytest.raises(RequestError, match="unknown field 'rounds'"):

@@ -152,7 +152,8 @@ class ShrinkNasExperiment(Experiment):
             path = SinglePath(supernet_of(space, settings, seed=self.seed("supernet")), self.task, short, seed)
             return SampledMembers(path, draw, seed, self.recipe.sweep.validation_tokens)
 
-        found, swept = found_rate(training, self.recipe.total_updates(), begin, self.recipe.sweep, self.stage(name))
+        how = self.recipe.sweep.but(decline=0.0)  # most shared weights have few updates in a long training too
+        found, swept = found_rate(training, self.recipe.total_updates(), begin, how, self.stage(name))
         if swept is None or not swept.updates:
             return found, 0, 0.0
         random = Random(seed)

@@ -33,7 +33,7 @@ from nasformer.tasks.corpora import absolute
 from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
-from nasformer.training.schedule import AUTO, SCHEDULES
+from nasformer.training.schedule import AUTO, SCHEDULES, InverseSquareRoot
 from nasformer.training.sweep import Sweep
 from nasformer.training.trainer import Training
 
@@ -174,9 +174,11 @@ class TrainRecipe(Value):
         return self
 
 
+_EARLIER = Training(averaged=10, schedule=InverseSquareRoot(peak=5e-4, warmup=10_000))
+"""What `Training()` was before rates were found, in the recipes of earlier runs."""
 UNUSED: dict[str, tuple[str, tuple[Value, ...]]] = {
     "dropout": ("regularisation is off", (Dropout(residual=0.2), Dropout(residual=0.0), NO_DROPOUT)),
-    "fine_tune": ("every program is trained from scratch, by strategy.training", (Training(),)),
+    "fine_tune": ("every program is trained from scratch, by strategy.training", (Training(), _EARLIER)),
 }
 """What a search of programs leaves aside: why, and the values that may stand there all the same (the defaults, and what
 the named recipes say)."""
@@ -241,10 +243,10 @@ class Recipe(Value):
 
     def _check_schedules(self, inherits: bool) -> None:
         """Warm-ups are no longer than what they begin, and published schedules have the published rate."""
-        places = {"fine_tune": (self.fine_tune, self.total_updates())}
-        if self.strategy.kind != "primer":  # whose budget says how many updates there are
-            own = getattr(self.strategy, "darts", self.strategy).training
-            places["strategy.training"] = (own, self.total_updates() if inherits else own.updates)
+        own: Training = getattr(self.strategy, "darts", self.strategy).training
+        of_primer = self.strategy.kind == "primer"  # whose budget says how many updates there are
+        places = {"strategy.training": (own, self.total_updates() if inherits else own.updates)}
+        places |= {} if of_primer else {"fine_tune": (self.fine_tune, self.total_updates())}
         for place, (training, updates) in places.items():
             if self.published and training.schedule.peak == AUTO:
                 raise RequestError(
@@ -252,7 +254,7 @@ class Recipe(Value):
                     f"number, or published=false"
                 )
             try:
-                training.schedule.fitted(updates)
+                _ = of_primer or training.schedule.fitted(updates)
             except RequestError as error:
                 raise RequestError(f"{place}.{error}") from None
 

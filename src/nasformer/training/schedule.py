@@ -6,6 +6,7 @@ A warm-up is a share of the updates unless it is given in updates, so that a sch
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -18,6 +19,9 @@ AUTO: Literal["auto"] = "auto"
 
 
 def _peak(value: Any) -> Any:
+    if isinstance(value, str) and value != AUTO:
+        with suppress(ValueError):
+            value = float(value)  # as YAML reads 2e-3
     if value == AUTO or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
         return value
     raise ValueError(f"expected a learning rate above 0, or auto, got {value!r}")

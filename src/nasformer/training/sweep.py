@@ -43,7 +43,7 @@ class Sweep(Value):
     share: Annotated[float, Field(gt=0, le=0.5)] = 0.15
     middle: Annotated[float, Field(gt=0)] | None = None
     factor: Annotated[float, Field(gt=1)] = 2.0
-    decline: Annotated[float, Field(ge=0, le=1)] = 0.35
+    decline: Annotated[float, Field(ge=0, le=1)] = 0.3
     validation_tokens: Annotated[Count, Field(ge=16)] = 4096
 
     def begin(self, training: Training) -> float:
@@ -169,7 +169,7 @@ class _Grid:
         finalists = sorted(losses, key=lambda peak: _order(losses[peak]))[:2]
         ends = {peak: self.measure(peak, 2 * first) for peak in finalists if math.isfinite(losses[peak])}
         best = _best(ends) if any(map(math.isfinite, ends.values())) else _best(losses)
-        peak = best * (self.length / self.updates) ** self.how.decline
+        peak = best * factor ** _offset(losses, best, factor) * (self.length / self.updates) ** self.how.decline
         return Swept(float(f"{peak:.4g}"), self.spent, tuple(self.points))
 
     def measure(self, peak: float, until: int) -> float:
@@ -195,6 +195,16 @@ def _order(loss: float) -> float:
 def _best(losses: dict[float, float]) -> float:
     """The rate with the lowest loss; the lowest of them where all failed."""
     return min(losses, key=lambda peak: (_order(losses[peak]), peak))
+
+
+def _offset(losses: dict[float, float], best: float, factor: float) -> float:
+    """Where between the rates of the grid the lowest loss lies, in steps from `best`: the vertex of the parabola
+    through it and its neighbours, at most half a step away."""
+    around = [next((loss for peak, loss in losses.items() if math.isclose(peak, rate)), math.nan)
+              for rate in (best / factor, best, best * factor)]  # fmt: skip
+    below, here, above = around
+    bend = below - 2 * here + above
+    return max(-0.5, min(0.5, (below - above) / (2 * bend))) if math.isfinite(bend) and bend > 0 else 0.0
 
 
 class Plain:
