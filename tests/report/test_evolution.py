@@ -332,13 +332,17 @@ def test_lower_perplexity_is_better_everywhere(tmp_path: Path) -> None:
     said = verdict(run.comparison)
     assert "0.70 perplexity better than the start (the intervals do not overlap)" in said
     assert "1.00 perplexity better than random mutation" in said
-    assert "0.10 perplexity better than Primer-EZ (the intervals overlap: this may be chance)" in said
+    assert said.startswith(
+        "Against the strongest control, Primer-EZ (9.30 perplexity), the found architecture is level: −0.10 "
+        "perplexity, the intervals overlap."
+    )
     told = notes(run.comparison)
     assert "Primer with queries made head by head was not run." in told
     assert any("trained for the same cost" in note for note in told)
     assert not any("was trained for" in note or "compare several seeds" in note for note in told)
     worse = [{"name": name, "scorecard": {"perplexity": value}} for name, value in (("found", 9), ("transformer", 8.5))]
-    assert "0.50 perplexity worse than the Transformer" in verdict(read_comparison({"rows": worse}))
+    said = verdict(read_comparison({"rows": worse}))
+    assert "the Transformer (8.50 perplexity), the found architecture is worse: +0.50 perplexity" in said
     table = compare([write_evolution(tmp_path / "b"), write_evolution(tmp_path / "c")])
     assert "| Primer | 2 | 121 k | 9.20 ± 0.00 | 1.110 ± 0.000 | −0.70 ± 0.00 |" in table
     blue = limit_text(read_comparison({"rows": [row("found", "F", 30.0, 1.0)]}))

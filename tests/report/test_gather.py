@@ -22,7 +22,7 @@ from nasformer.report.gather import (
     shares,
     smooth,
 )
-from nasformer.report.table import amount, cells, header, limit_text, markdown_table, rich_table
+from nasformer.report.table import amount, cells, header, limit_text, markdown_table, rate, rich_table
 from nasformer.report.values import Divergence, Measured
 from nasformer.report.verdict import notes, verdict
 from nasformer.tasks.scorecard import Scorecard
@@ -140,15 +140,41 @@ def test_without_a_reference_there_is_no_column_of_differences() -> None:
     assert cells(comparison, comparison.rows[0])[5:] == ("32.1 (31.3–32.9)", "54.2 (53.4–55.0)")
 
 
+def test_roles_are_stated_or_told_by_name() -> None:
+    names = ("found", "fine_tuned", "random_search_retrained", "spos_fine_tuned", "longer_start", "start", "halving")
+    rows = [{"name": name} for name in names]
+    roles = [one.role for one in read_comparison({"rows": rows}).rows]
+    assert roles == ["found", "variant", "variant", "variant", "variant", "control", "control"]
+    (stated,) = read_comparison({"rows": [{"name": "halving", "role": "variant"}]}).rows
+    (unknown,) = read_comparison({"rows": [{"name": "halving", "role": 3}]}).rows
+    assert (stated.role, unknown.role) == ("variant", "control")
+
+
+def test_rate_cost_and_search_of_a_row_are_shown_where_they_are_told() -> None:
+    told = row("found", "F", 30.0, 1.0, training_flops=1.5e15) | {"peak": 0.0057, "searched": 400}
+    comparison = read_comparison({"rows": [told, row("transformer", "T", 29.0, 1.0)]})
+    assert header(comparison)[4:8] == ("updates", "training FLOPs", "peak rate", "BLEU")
+    assert cells(comparison, comparison.rows[0])[4:7] == ("400 + 800", "1.50 P", "5.7e-3")
+    assert cells(comparison, comparison.rows[1])[4:7] == ("1.20 k", "–", "–")
+    recipe = {"strategy": {"kind": "darts"}, "fine_tune": {"updates": 500}}
+    found, other = read_comparison({"rows": [told, row("transformer", "T", 29.0, 1.0)]}, recipe).rows
+    assert (found.searched, other.searched) == (400, 700)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.01, "1e-2"), (0.0057, "5.7e-3"), (1.2e-4, "1.2e-4"), (None, "–")])
+def test_rates(value: float | None, text: str) -> None:
+    assert rate(value) == text
+
+
 def test_other_tasks_show_their_own_quality() -> None:
     cost = dict.fromkeys(("core_parameters", "total_parameters", "flops", "updates", "evaluations"), 5)
     quality = {"split": "test", "bits_per_byte": {"value": 1.234, "low": 1.2, "high": 1.27}, "loss": 2.5}
     card = Scorecard(quality=quality, **cost, seconds=1.0).data()
-    assert card == quality | cost | {"seconds": 1.0}
+    assert card == quality | cost | {"seconds": 1.0, "training_flops": None}
     rows = [{"name": name, "scorecard": card} for name in ("found", "transformer")]
     comparison = read_comparison({"rows": rows})
     assert [quality.name for quality in comparison.qualities] == ["bits_per_byte", "loss"]
-    assert "level with the Transformer" in verdict(comparison)
+    assert "the Transformer (1.234 bits per byte), the found architecture is level: +0.000" in verdict(comparison)
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (0, "0"), (999, "999"), (1_700_000, "1.70 M"),
@@ -159,18 +185,23 @@ def test_amounts(value: float | None, text: str) -> None:
 
 def test_the_verdict_is_honest_about_chance_and_defeat() -> None:
     said = verdict(read_comparison(result()))
-    assert "1.9 BLEU better than the Transformer (the intervals do not overlap)" in said
-    assert "0.2 BLEU better than random search (the intervals overlap: this may be chance)" in said
+    assert said.startswith(
+        "Against the strongest control, random search (31.9 BLEU), the found architecture is level: +0.2 BLEU, the "
+        "intervals overlap."
+    )
+    assert "It is 1.9 BLEU better than the Transformer (the intervals do not overlap)" in said
+    assert "1.1 BLEU better than the Lite Transformer (the intervals overlap: this may be chance)" in said
     lost = {"rows": [row("found", "F", 30.0, 1.0), row("transformer", "T", 32.0, 1.0)]}
-    assert "2.0 BLEU worse than the Transformer" in verdict(read_comparison(lost))
-    assert "Random search was not run." in notes(read_comparison(lost))
+    assert "the found architecture is worse: −2.0 BLEU, and the intervals do not" in verdict(read_comparison(lost))
+    assert any(note.startswith("No control was tuned") for note in notes(read_comparison(lost)))
     unfair = notes(read_comparison(result()))
     assert any("trained for 900 updates" in note for note in unfair)
 
 
 def test_less_is_better_for_losses() -> None:
     rows = [{"name": "found", "scorecard": {"loss": 2.0}}, {"name": "transformer", "scorecard": {"loss": 2.25}}]
-    assert "0.250 loss better than the Transformer (no intervals" in verdict(read_comparison({"rows": rows}))
+    said = verdict(read_comparison({"rows": rows}))
+    assert "the found architecture is better: −0.250 loss, with no intervals to judge it by." in said
 
 
 def test_overlap_needs_both_intervals() -> None:

@@ -22,6 +22,7 @@ from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.controls import CONTROLS, check
 from nasformer.recipes.fixed import depth_of, sized_decoder
 from nasformer.recipes.recipe import Recipe, TrainRecipe
+from nasformer.report.roles import role_of
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import is_reversible, read_architecture
@@ -313,7 +314,8 @@ class Experiment:
         """The row of an arm, made by `work` where it is not there yet."""
         path = f"rows/{name}.json"
         if not (self.run.path / path).exists():
-            row = {"name": name, "label": label(name, self.recipe.strategy.kind, self.space)} | work()
+            said = {"name": name, "label": label(name, self.recipe.strategy.kind, self.space)}
+            row = said | work() | {"role": role_of(name)}
             self.run.write_json(path, row)
         return self.run.read_json(path)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nasformer.errors import RequestError
 from nasformer.report.collapse import read_watch
@@ -16,6 +16,7 @@ from nasformer.report.diagram import Diagram, read_diagram
 from nasformer.report.differentiable import read_differentiable
 from nasformer.report.evolution import read_evolution
 from nasformer.report.reading import has, mapping, named, natural, number, objects
+from nasformer.report.roles import Role
 from nasformer.report.values import (
     ALONE,
     DIFFERENTIABLE,
@@ -193,8 +194,8 @@ def members(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], .
 def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Comparison:
     """The comparison that a `result.json` holds.
 
-    After a differentiable search every model is trained from scratch, as long as the recipe's `fine_tune` says: the
-    other updates of a row went into a search.
+    After a differentiable search every model is trained from scratch, as long as the recipe's `fine_tune` says: where
+    a row does not tell how many of its updates went into a search, it is the others.
     """
     rows = tuple(_row(entry) for entry in objects(result.get("rows")))
     strategy = str(mapping((recipe or {}).get("strategy")).get("kind", "shrinknas"))
@@ -203,7 +204,10 @@ def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None 
     if strategy in DIFFERENTIABLE and alone is not None:
         looked_up = (recipe or {}).get("table") is not None
         rows = tuple(
-            replace(row, searched=row.updates - (0 if looked_up else alone)) if row.updates else row for row in rows
+            replace(row, searched=row.updates - (0 if looked_up else alone))
+            if row.updates and row.searched is None
+            else row
+            for row in rows
         )
     known = [quality for quality in QUALITIES if any(quality.name in row.qualities for row in rows)]
     if not known or known[0].name in ("bleu", "chrf"):
@@ -223,12 +227,16 @@ def read_comparison(result: Mapping[str, Any], recipe: Mapping[str, Any] | None 
 def _row(entry: Mapping[str, Any]) -> Row:
     card = mapping(entry.get("scorecard"))
     measured = {quality.name: _measured(card.get(quality.name)) for quality in QUALITIES}
-    sizes = ("core_parameters", "total_parameters", "flops", "updates", "evaluations", "seconds")
+    sizes = ("core_parameters", "total_parameters", "flops", "updates", "evaluations", "seconds", "training_flops")
+    role = entry.get("role")
     return Row(
         name=str(entry.get("name")),
         label=str(entry.get("label") or entry.get("name")),
         qualities={name: value for name, value in measured.items() if value is not None},
         split=card.get("split"),
+        searched=number(entry.get("searched")),
+        peak=number(entry.get("peak")),
+        stated=role if role in get_args(Role) else None,
         **{name: number(card.get(name)) for name in sizes},
     )
 

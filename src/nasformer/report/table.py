@@ -16,7 +16,7 @@ def amount(value: float | None) -> str:
     """A count with three digits and a unit: `1.70 M`, `12.3 k`; a dash where it was not measured."""
     if value is None:
         return MISSING
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 0.9995 * size:
             return f"{_three(value / size)} {unit}"
     return str(round(value)) if value == round(value) else _three(value)
@@ -49,12 +49,22 @@ def decimals(value: float, quality: Quality) -> int:
     return quality.decimals if quality.decimals is not None else 1 if abs(value) >= 10 else 3
 
 
+def rate(value: float | None) -> str:
+    """A learning rate with two digits: `5.7e-3`, `1e-2`."""
+    if value is None:
+        return MISSING
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
+
+
 def header(comparison: Comparison) -> tuple[str, ...]:
-    """The names of the columns; differences are told where there is a row to take them to."""
+    """The names of the columns; what was not measured of any row, and differences to none, have no column."""
     qualities = (quality.label for quality in comparison.qualities)
     flops = "FLOPs of 32×32 pixels" if comparison.main.name == "accuracy" else "FLOPs"
     sizes = ("core parameters", "total", flops, "updates")
-    return ("model", *sizes, *qualities, *([comparison.difference_label] if comparison.has_reference else []))
+    costs = (name for name, _ in _costs(comparison, None))
+    to_reference = [comparison.difference_label] if comparison.has_reference else []
+    return ("model", *sizes, *costs, *qualities, *to_reference)
 
 
 def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
@@ -69,9 +79,20 @@ def cells(comparison: Comparison, row: Row) -> tuple[str, ...]:
         amount(row.total_parameters),
         amount(row.flops),
         f"{amount(row.searched)} + {amount(row.trained)}" if row.searched else amount(row.updates),
+        *(text for _, text in _costs(comparison, row)),
         *(measured(row.qualities.get(quality.name), quality) for quality in comparison.qualities),
         *(["reference" if comparison.references == (row,) else difference] if comparison.has_reference else []),
     )
+
+
+def _costs(comparison: Comparison, row: Row | None) -> list[tuple[str, str]]:
+    """The columns that only some results have, with what they say of a row."""
+    found = []
+    if any(one.training_flops is not None for one in comparison.rows):
+        found.append(("training FLOPs", amount(row.training_flops if row else None)))
+    if any(one.peak is not None for one in comparison.rows):
+        found.append(("peak rate", rate(row.peak if row else None)))
+    return found
 
 
 def unsearched(comparison: Comparison, found: Row) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from nasformer.report.diagram import Diagram
 from nasformer.report.evolved import Evolution
+from nasformer.report.roles import Role, role_of
 from nasformer.report.watch import Watch
 
 FOUND = "found"
@@ -41,18 +43,19 @@ def mean_title(count: int) -> str:
 
 @dataclass(frozen=True)
 class Quality:
-    """A number that says how good a model is: its field in a scorecard, its name for readers, its better side, and its
-    decimals (None: one, or three where it is below ten)."""
+    """A number that says how good a model is: its field in a scorecard, its name for readers, its better side, its
+    decimals (None: one, or three where it is below ten), and what a model has that has learnt anything at all."""
 
     name: str
     label: str
     higher_is_better: bool
     decimals: int | None = None
+    floor: float | None = None
 
 
 QUALITIES = (
-    Quality("bleu", "BLEU", True),
-    Quality("chrf", "chrF", True),
+    Quality("bleu", "BLEU", True, floor=1.0),
+    Quality("chrf", "chrF", True, floor=12.0),
     Quality("accuracy", "accuracy (%)", True, 2),
     Quality("perplexity", "perplexity", False, 2),
     Quality("bits_per_byte", "bits per byte", False),
@@ -81,7 +84,9 @@ class Measured:
 class Row:
     """One model of the comparison: its quality, its size and what it cost. None means not measured.
 
-    `updates` are all that it took; `searched` of them trained a supernet whose weights the model did not inherit.
+    `updates` are all that it took; `searched` of them trained something else than this model: a supernet whose weights
+    it did not inherit, sweeps, candidates. `training_flops` are of all of them, `peak` is the learning rate. `stated`
+    is the role that the result states; results of earlier versions state none.
     """
 
     name: str
@@ -95,6 +100,14 @@ class Row:
     evaluations: float | None = None
     seconds: float | None = None
     split: str | None = None
+    training_flops: float | None = None
+    peak: float | None = None
+    stated: Role | None = None
+
+    @property
+    def role(self) -> Role:
+        """What it is beside the found architecture: as stated, else by its name."""
+        return self.stated or role_of(self.name)
 
     @property
     def trained(self) -> float | None:
@@ -120,7 +133,7 @@ class Comparison:
 
     @property
     def reference(self) -> str:
-        """The name of the row that differences are taken to."""
+        """The name of the row that differences are taken to, where there is one of that name."""
         if self.main.name == "accuracy":
             return RANDOM
         return START if self.strategy == "primer" else REFERENCE
@@ -128,13 +141,43 @@ class Comparison:
     @property
     def difference_label(self) -> str:
         """What heads a column of differences."""
-        several = len(self.references) > 1
-        return f"Δ {self.main.label} to {mean_title(len(self.references)) if several else _REFERENCES[self.reference]}"
+        several = mean_title(len(self.references)) if len(self.references) > 1 else None
+        if self.has_fixed_reference or self.strongest is None:
+            return f"Δ {self.main.label} to {several or _REFERENCES[self.reference]}"
+        return f"Δ {self.main.label} to the strongest control ({several or self.strongest.label})"
 
     @property
     def references(self) -> tuple[Row, ...]:
-        """The rows that differences are taken to the mean of: several where several random members were trained."""
-        return self.alike(self.reference)
+        """The rows that differences are taken to the mean of: several where several random members were trained. Where
+        a result that states roles has no row of the usual name, the strongest control."""
+        if self.has_fixed_reference or self.strongest is None or not any(row.stated for row in self.rows):
+            return self.alike(self.reference)
+        return self.alike(self.strongest.name) or (self.strongest,)
+
+    @property
+    def has_fixed_reference(self) -> bool:
+        """Whether there is a row of the usual name that differences can be taken to."""
+        return bool(self.alike(self.reference))
+
+    @property
+    def controls(self) -> tuple[Row, ...]:
+        """The scored rows that the found architecture has to beat; random members of which each was trained count as
+        one, by their mean, with their lowest and highest value in place of an interval."""
+        rows = [row for row in self.rows if row.role == "control" and self.main.name in row.qualities]
+        drawn = self.alike(RANDOM)
+        if len(drawn) < 2:
+            return tuple(rows)
+        return tuple(_mean_row(drawn, self.main) if row == drawn[0] else row for row in rows if row not in drawn[1:])
+
+    @property
+    def strongest(self) -> Row | None:
+        """The control with the best main quality."""
+        return self.best(self.controls)
+
+    def best(self, rows: Iterable[Row]) -> Row | None:
+        """Of scored rows the first with the best main quality."""
+        side = 1 if self.main.higher_is_better else -1
+        return max(rows, key=lambda row: side * row.qualities[self.main.name].value, default=None)
 
     def alike(self, name: str) -> tuple[Row, ...]:
         """The rows of a control that was trained several times: NAME, NAME_2, …; those that have been scored."""
@@ -164,6 +207,20 @@ class Comparison:
         """Whether a row has more core parameters than the search was allowed."""
         limit = self.limits.get("max_core_parameters")
         return limit is not None and row.core_parameters is not None and row.core_parameters > limit
+
+
+def _mean_row(rows: Sequence[Row], quality: Quality) -> Row:
+    """Several rows as one."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
+
+    values = [row.qualities[quality.name].value for row in rows]
+    names = ("core_parameters", "total_parameters", "flops", "updates", "searched", "training_flops")
+    costs: dict[str, Any] = {name: mean([getattr(row, name) for row in rows]) for name in names}
+    measured = Measured(fmean(values), min(values), max(values))
+    return Row(rows[0].name, mean_title(len(rows)), {quality.name: measured}, stated=rows[0].stated, **costs)
 
 
 @dataclass(frozen=True)

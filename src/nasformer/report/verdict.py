@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from nasformer.report.figure import words
-from nasformer.report.table import amount, decimals, measured, unsearched
+from nasformer.report.roles import TUNED
+from nasformer.report.table import amount, decimals, difference_text, measured, unsearched
 from nasformer.report.values import (
     ALONE,
     CELLS,
+    DIFFERENTIABLE,
     FOUND,
+    RANDOM,
     REFERENCE,
     START,
     Comparison,
@@ -18,58 +21,123 @@ from nasformer.report.values import (
     mean_title,
 )
 
-_FIXED = ((REFERENCE, "the Transformer"), ("lite_transformer", "the Lite Transformer"))
-CONTROLS = {
-    "shrinknas": (*_FIXED, ("random_search", "random search")),
-    "darts": (
-        *_FIXED,
-        ("random_architecture", "the random architecture"),
-        ("uniform_sampling", "uniform sampling"),
-        ("plain_darts", "DARTS on the plain Transformer"),
-    ),
-    "cells": (
-        ("random_architecture", "the random architecture"),
-        (REFERENCE, "the Transformer"),
-        ("darts_v2", "the published cells of DARTS"),
-        ("gdas_v1", "the published cells of GDAS"),
-        ("gdas", "GDAS"),
-        ("darts", "DARTS"),
-        ("pc_darts", "PC-DARTS"),
-        ("darts_minus", "DARTS−"),
-        ("early_stopping", "R-DARTS"),
-        ("spos", "SPOS"),
-        ("table_best", "the best in the table"),
-    ),
-    "primer": (
-        (START, "the start"),
-        ("random_mutation", "random mutation"),
-        ("transformer_plus_plus", "Transformer++"),
-        ("primer_ez", "Primer-EZ"),
-        ("primer", "Primer with queries made head by head"),
-    ),
+TITLES = {
+    REFERENCE: "the Transformer",
+    "lite_transformer": "the Lite Transformer",
+    START: "the start",
+    RANDOM: "the random architecture",
+    "random_search": "random search",
+    "uniform_sampling": "uniform sampling",
+    "plain_darts": "DARTS on the plain Transformer",
+    "darts_v2": "the published cells of DARTS",
+    "gdas_v1": "the published cells of GDAS",
+    "gdas": "GDAS",
+    "darts": "DARTS",
+    "pc_darts": "PC-DARTS",
+    "darts_minus": "DARTS−",
+    "early_stopping": "R-DARTS",
+    "spos": "SPOS",
+    "table_best": "the best in the table",
+    "random_mutation": "random mutation",
+    "transformer_plus_plus": "Transformer++",
+    "primer_ez": "Primer-EZ",
+    "primer": "Primer with queries made head by head",
 }
-"""For each kind of strategy the rows that a verdict compares the found one with, and their names in a sentence."""
+"""The rows that a verdict tells beside the strongest control, where they were run, and their names in a sentence."""
+OF_PROGRAMS = (START, "random_mutation", "transformer_plus_plus", "primer_ez", "primer")
+"""What a search of programs is always compared with: if not, a note says so."""
+AS_LARGE = 1.03
+"""A model whose parameters, those of its tables included, are at most so many times the found one's, is no larger."""
 OTHER_ZERO = "other_zero"
 """The row of what the other rule for Zero derives."""
 
 
 def verdict(comparison: Comparison) -> str:
-    """One sentence: the difference to each control and whether the intervals overlap."""
+    """The difference to the strongest control and whether chance may explain it; where that one is larger by its
+    tables, to the strongest that is not; then to others that readers know."""
     if comparison.strategy == ALONE:
         return "One architecture was trained, and nothing searched."
-    found = comparison.row(FOUND)
-    if found is None or comparison.main.name not in found.qualities:
+    found, main = comparison.row(FOUND), comparison.main
+    if found is None or main.name not in found.qualities:
         return "There is no verdict yet: the found architecture has not been scored."
-    alone = unsearched(comparison, found)
-    named = [(name, title) for name, title in _controls(comparison) if not (alone and name == START)]
-    rows = [(row, title) for name, title in named if (row := comparison.row(name))]
-    clauses = [clause for row, title in rows if (clause := _clause(comparison, found, row, title))]
-    if not clauses:
+    best = comparison.best(row for row in comparison.rows if main.name in row.qualities)
+    if best and main.floor is not None and (value := best.qualities[main.name].value) < main.floor:
+        return f"No verdict: nothing has learnt to translate (the best has {value:.2g} {main.label}); train longer."
+    rivals = _rivals(comparison, found)
+    strongest = comparison.best(rivals)
+    if strongest is None:
         return "There is no verdict: no control was scored to compare the found architecture with."
-    said = clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + ", and " + clauses[-1]
-    if alone:
-        return f"No program but the start was tried, which stands here as the found architecture: it is {said}."
-    return f"The found architecture is {said}."
+    said = ["No program but the start was tried, which stands here as the found architecture."]
+    said = said if unsearched(comparison, found) else []
+    told, size = [strongest], ""
+    if larger := _larger(comparison, found, strongest):
+        ours, theirs = amount(found.total_parameters), amount(strongest.total_parameters)
+        size = f"with {theirs} parameters in all, the found one {ours}"
+    named, judged = _named(comparison, strongest, size), _judged(comparison, found, strongest)
+    said.append(f"Against the strongest control, {named}, the found architecture is {judged}.")
+    if larger:
+        equal = comparison.best(row for row in rivals if not _larger(comparison, found, row))
+        told += [equal] if equal else []
+        said.append(_of_no_larger(comparison, found, equal))
+    rows = (*rivals, *(row for row in comparison.rows if row.name == "table_best"))
+    known = sorted((row for row in rows if row.name in TITLES), key=lambda row: list(TITLES).index(row.name))
+    others = (_clause(comparison, found, row) for row in known if row not in told)
+    clauses = [clause for clause in others if clause]
+    if clauses:
+        said.append(f"It is {clauses[0] if len(clauses) == 1 else ', '.join(clauses[:-1]) + ', and ' + clauses[-1]}.")
+    return " ".join(said)
+
+
+def _rivals(comparison: Comparison, found: Row) -> tuple[Row, ...]:
+    """The controls; where nothing was searched without the start, which is the found one."""
+    return tuple(row for row in comparison.controls if not (unsearched(comparison, found) and row.name == START))
+
+
+def _larger(comparison: Comparison, found: Row, row: Row) -> bool:
+    """Whether a limit on core parameters let a control be larger than the found one by its tables."""
+    if "max_core_parameters" not in comparison.limits or row.name.endswith("_total"):
+        return False
+    ours, theirs = found.total_parameters, row.total_parameters
+    return ours is not None and theirs is not None and theirs > AS_LARGE * ours
+
+
+def _of_no_larger(comparison: Comparison, found: Row, row: Row | None) -> str:
+    """The found one beside the strongest control that its tables do not make larger."""
+    if row is None:
+        return "No control of its total size was run."
+    named, judged = _named(comparison, row), _judged(comparison, found, row)
+    ours, theirs = found.total_parameters, row.total_parameters
+    if row.name.endswith("_total") or (ours is not None and theirs is not None and ours <= AS_LARGE * theirs):
+        return f"At equal total size, against {named}, it is {judged}."
+    return f"At no larger total size, against {named}, it is {judged}."
+
+
+def _title(row: Row) -> str:
+    """What a control is called in a sentence."""
+    return row.label if row.label.startswith("the mean of ") else TITLES.get(row.name, row.label)
+
+
+def _named(comparison: Comparison, row: Row, more: str = "") -> str:
+    """A control with its quality, and more in the same brackets."""
+    main, value = comparison.main, row.qualities[comparison.main.name]
+    digits = decimals(value.value, main)
+    parts = [f"{value.value:.{digits}f} {main.label}"]
+    if len(comparison.alike(row.name)) > 1:
+        parts.append(f"each {value.low:.{digits}f} to {value.high:.{digits}f}")
+    return f"{_title(row)} ({'; '.join([*parts, *([more] if more else [])])})"
+
+
+def _judged(comparison: Comparison, found: Row, row: Row) -> str:
+    """Better, level or worse than a control, by how much: level where the intervals overlap."""
+    main = comparison.main
+    ours, theirs = found.qualities[main.name], row.qualities[main.name]
+    difference, overlap = ours.value - theirs.value, ours.overlaps(theirs)
+    told = f"{difference_text(difference, ours, main)} {main.label}"
+    if overlap or difference == 0:
+        return f"level: {told}, {'the intervals overlap' if overlap else 'with no intervals to judge it by'}"
+    side = "better" if (difference > 0) == main.higher_is_better else "worse"
+    doubt = "with no intervals to judge it by" if overlap is None else "and the intervals do not overlap"
+    return f"{side}: {told}, {doubt}"
 
 
 def notes(comparison: Comparison) -> tuple[str, ...]:
@@ -88,27 +156,55 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
     if by_cost:
         said += _program_notes(comparison)
     said += _searching(comparison, found)
-    for name, title in _controls(comparison):
-        row = comparison.row(name)
-        subject = title[0].upper() + title[1:]
-        if row is None or comparison.main.name not in row.qualities:
-            said.append(f"{subject} was not {'run' if row is None else 'scored'}.")
-            continue
+    said += _cost_notes(comparison, found)
+    for row in comparison.controls:
+        subject = _subject(row)
         if comparison.above_limit(row):
             said.append(f"{subject} is above the limit ({amount(row.core_parameters)} core parameters).")
         if not by_cost and row.trained and found.trained and abs(row.trained / found.trained - 1) > 0.01:
             trained, ours = amount(row.trained), amount(found.trained)
             said.append(f"{subject} was trained for {trained} updates, the found one for {ours}.")
         if (
-            row.core_parameters
+            not row.name.endswith("_total")
+            and row.core_parameters
             and found.core_parameters
             and abs(row.core_parameters / found.core_parameters - 1) > 0.05
         ):
             sizes = f"{amount(row.core_parameters)} core parameters, the found one {amount(found.core_parameters)}"
             said.append(f"{subject} has {sizes}: their difference mixes size and method.")
+    said += _not_run(comparison)
     if not by_cost and found.qualities[comparison.main.name].low is not None:
         said.append("An interval covers the choice of test examples, not the luck of training: compare several seeds.")
     return tuple(said)
+
+
+def _subject(row: Row) -> str:
+    """A control at the beginning of a sentence."""
+    return _title(row)[:1].upper() + _title(row)[1:]
+
+
+def _cost_notes(comparison: Comparison, found: Row) -> list[str]:
+    """What was spent on the found one and on its strongest control, where it was counted."""
+    strongest = comparison.strongest
+    if strongest is None or found.training_flops is None or strongest.training_flops is None:
+        return []
+    ours, theirs = amount(found.training_flops), amount(strongest.training_flops)
+    return [f"All that was run for it took {ours} training FLOPs, for the strongest control {theirs}."]
+
+
+def _not_run(comparison: Comparison) -> list[str]:
+    """Which controls were not scored, and which a fair comparison lacks."""
+    if comparison.strategy == ALONE:
+        return []
+    rows = [row for row in comparison.rows if row.role == "control"]
+    said = [f"{_subject(row)} was not scored." for row in rows if comparison.main.name not in row.qualities]
+    names = {row.name for row in rows}
+    if comparison.strategy == "primer":
+        missing = (TITLES[name] for name in OF_PROGRAMS if name not in names)
+        return [*said, *(f"{title[:1].upper()}{title[1:]} was not run." for title in missing)]
+    if comparison.strategy in CELLS or names & TUNED:
+        return said
+    return [*said, "No control was tuned: the comparison is with networks whose depth and rate nobody searched for."]
 
 
 def _program_notes(comparison: Comparison) -> list[str]:
@@ -174,41 +270,36 @@ def name_of_other(comparison: Comparison) -> str | None:
     return row.label if row else None
 
 
-def _controls(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    if comparison.strategy == ALONE:
-        return ()
-    if comparison.strategy in CELLS:  # which controls make sense is the recipe's to say: of those not run no word
-        return tuple((name, title) for name, title in CONTROLS["cells"] if comparison.row(name))
-    return CONTROLS.get(comparison.strategy, CONTROLS["shrinknas"])
-
-
 def _searching(comparison: Comparison, found: Row) -> list[str]:
-    """What was spent on searching, where the models do not inherit its weights."""
+    """What was spent on searching, where the models do not inherit its weights, and on rates and candidates."""
     if not found.searched:
         return []
     trained, searched = amount(found.trained), amount(found.searched)
     if not found.trained:  # looked up in a table
-        said = [f"The search took {searched} passes of selections."]
-    elif comparison.strategy in CELLS:
+        return [f"The search took {searched} passes of selections."]
+    alone = "Every model is trained from scratch, the found one for"
+    if comparison.strategy in CELLS:
         said = [
-            f"Every model is trained from scratch, the found one for {trained} updates. The search before took "
-            f"{searched} passes of selections, of weights and of logits."
+            f"{alone} {trained} updates. The search before took {searched} passes of selections, of weights and of "
+            f"logits."
         ]
+    elif found.stated or comparison.strategy not in DIFFERENTIABLE:
+        begin = alone if comparison.strategy in DIFFERENTIABLE else "The found one is trained for"
+        said = [f"{begin} {trained} updates; {searched} more went into finding it and its rate."]
     else:
         said = [
-            f"Every model is trained from scratch, the found one for {trained} updates. The search before took "
-            f"{searched} updates of its own, of weights and of logits."
+            f"{alone} {trained} updates. The search before took {searched} updates of its own, of weights and of "
+            f"logits."
         ]
-    for name, title in _controls(comparison):
-        row = comparison.row(name)
-        if row and row.searched:
+    for row in comparison.controls:
+        if row.searched and row.name in TITLES and not row.stated:
             unit = "passes" if comparison.strategy in CELLS else "updates"
-            said.append(f"{title[0].upper() + title[1:]} searched for {amount(row.searched)} {unit}.")
+            said.append(f"{_subject(row)} searched for {amount(row.searched)} {unit}.")
     return said
 
 
-def _clause(comparison: Comparison, found: Row, row: Row, title: str) -> str | None:
-    ours = found.qualities[comparison.main.name]
+def _clause(comparison: Comparison, found: Row, row: Row) -> str | None:
+    title, ours = TITLES[row.name], found.qualities[comparison.main.name]
     alike = comparison.alike(row.name) or (row,)
     difference = comparison.difference(found, *alike)
     if difference is None:
