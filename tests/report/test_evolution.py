@@ -344,7 +344,7 @@ def test_lower_perplexity_is_better_everywhere(tmp_path: Path) -> None:
     said = verdict(read_comparison({"rows": worse}))
     assert "the Transformer (8.50 perplexity), the found architecture is worse: +0.50 perplexity" in said
     table = compare([write_evolution(tmp_path / "b"), write_evolution(tmp_path / "c")])
-    assert "| Primer | 2 | 121 k | 9.20 ± 0.00 | 1.110 ± 0.000 | −0.70 ± 0.00 |" in table
+    assert "| Primer | 2 | 121 k | 1.42 M | 9.20 ± 0.00 | 1.110 ± 0.000 | −0.70 ± 0.00 |" in table
     blue = limit_text(read_comparison({"rows": [row("found", "F", 30.0, 1.0)]}))
     assert "is better" not in blue
 

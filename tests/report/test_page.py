@@ -10,14 +10,17 @@ import pytest
 from synthetic_run import events, result, row, write_run
 
 from nasformer.errors import RequestError
-from nasformer.report.compare import compare
+from nasformer.report.compare import compare, strongest_control
+from nasformer.report.gather import read_comparison
 from nasformer.report.page import write_report
+from nasformer.report.roles import role_of
 
 
 def test_a_finished_run_is_told_whole(run_folder: Path) -> None:
     page = write_report(run_folder)
     text = page.read_text(encoding="utf-8")
     assert page == run_folder / "report.html"
+    assert '<p class="verdict">Against the strongest control, random search (31.9 BLEU), the found arch' in text
     assert "1.9 BLEU better than the Transformer" in text
     assert "nasformer search shrinknas seed=0" in text
     assert "Unfinished" not in text
@@ -63,17 +66,48 @@ def test_seeds_of_one_recipe_are_averaged_with_their_intervals(tmp_path: Path) -
     table = compare(folders)
     assert "**shrinknas**: 2 runs (a, b), seeds 0, 1; ± is the 95 % Student interval over seeds" in table
     # The t quantile of one degree of freedom is 12.706: 12.706 · √2 / √2 and 12.706 · √0.5 / √2.
-    assert "| ShrinkNAS (found) | 2 | 1.70 M | 33.1 ± 12.7 | 54.2 | +2.4 ± 6.4 | – |" in table
-    assert "| Lite Transformer | 1 | 1.76 M | 31.0 | – | +0.8 | +1.1 |" in table
+    assert "| ShrinkNAS (found) | 2 | 1.70 M | 3.00 M | 33.1 ± 12.7 | 54.2 | +2.4 ± 6.4 | – |" in table
+    assert "| Lite Transformer | 1 | 1.76 M | 3.06 M | 31.0 | – | +0.8 | +1.1 |" in table
     transformer = next(line for line in table.splitlines() if line.startswith("| Transformer"))
     assert transformer.endswith("| – | +2.4 ± 6.4 |")
+
+
+def test_seeds_are_judged_by_the_control_that_is_strongest_in_the_mean(tmp_path: Path) -> None:
+    found, fixed, halving = (34.0, 35.0, 36.5), (34.5, 33.0, 33.0), (33.0, 34.5, 34.0)
+    folders = []
+    for seed, values in enumerate(zip(found, fixed, halving, strict=True)):
+        names = ("found", "tuned_fixed", "halving")
+        rows = [row(name, name, value, 1e6, training_flops=2e15 + seed * 1e15)
+                for name, value in zip(names, values, strict=True)]  # fmt: skip
+        rows = [one | {"role": role_of(one["name"])} for one in [*rows, row("retrained", "again", 39.0, 1e6)]]
+        rows += [row("spos", "lucky", 38.0, 1e6) | {"role": "control"}] if seed == 0 else []
+        folders.append(write_run(tmp_path / str(seed), seed, rows=rows))
+    table = compare(folders)
+    # Of three values: t is 4.303; the differences 1, 0.5, 2.5 have the mean 4/3 and the deviation 1.041.
+    assert (
+        "Strongest control over 3 seeds: halving, 33.8 ± 1.9 BLEU; found − it: +1.3 ± 2.6 (95 % Student interval over "
+        "seeds, paired)\n\n| model | runs | core parameters | total | training FLOPs | BLEU |"
+    ) in table
+    assert "| halving | 3 | 1.00 M | 2.30 M | 3.00 P | 33.8 ± 1.9 |" in table
+    assert "Δ BLEU to" not in table  # the strongest control of each run is another
+    assert "Strongest control over 1 seed: lucky, 38.0 BLEU; found − it: −4.0\n" in compare(folders[:1])
+
+
+def test_less_is_better_among_controls_too() -> None:
+    losses = {"found": 2.0, "transformer": 2.5, "halving": 2.25}
+    rows = [{"name": name, "label": name, "scorecard": {"loss": loss}} for name, loss in losses.items()]
+    assert strongest_control([read_comparison({"rows": rows})] * 2) == (
+        "Strongest control over 2 seeds: halving, 2.250 ± 0.000 loss; found − it: −0.250 ± 0.000 (95 % Student "
+        "interval over seeds, paired)"
+    )
+    assert strongest_control([read_comparison({"rows": rows[:1]})]) is None
 
 
 def test_there_is_no_column_for_a_reference_that_was_not_run(tmp_path: Path) -> None:
     rows = [row("found", "Found", 34.1, 1_700_000), row("lite_transformer", "Lite Transformer", 31.2, 1_790_000)]
     table = compare([write_run(tmp_path / name, seed, rows=rows) for seed, name in enumerate("ab")])
     assert "Δ BLEU to Transformer" not in table
-    assert "| Lite Transformer | 2 | 1.79 M | 31.2 ± 0.0 | – | +2.9 ± 0.0 |" in table
+    assert "| Lite Transformer | 2 | 1.79 M | 3.09 M | 31.2 ± 0.0 | – | +2.9 ± 0.0 |" in table
 
 
 def test_other_recipes_and_unfinished_runs_are_not_averaged(tmp_path: Path) -> None:

@@ -97,9 +97,9 @@ def scored(name: str, bleu: float, total: float = 3e6, **changed: Any) -> Row:
     ],
 )
 def test_the_strongest_control_is_judged_first(found: float, judged: str) -> None:
-    rows = (scored("found", found), scored("retrained", 39.0), scored("halving_fine_tuned", 38.0))
-    rows += (scored("tuned_transformer", 30.0), scored("tuned_fixed", 36.4), scored("halving", 36.3))
-    said = verdict(Comparison(rows))
+    variants = (scored("retrained", 39.0), scored("halving_fine_tuned", 38.0))
+    controls = (scored("tuned_transformer", 30.0), scored("tuned_fixed", 36.4), scored("halving", 36.3))
+    said = verdict(Comparison((scored("found", found), *variants, *controls)))
     assert said == f"Against the strongest control, tuned fixed (36.4 BLEU), the found architecture is {judged}"
 
 

@@ -15,11 +15,12 @@ from nasformer.report.evolved import Evolution
 from nasformer.report.gather import gather
 from nasformer.report.speed import law_text, speedup_text
 from nasformer.report.table import MISSING, amount, decimals, difference_text, markdown
-from nasformer.report.values import FOUND, Differentiable, Gathered, Probabilities, Quality, Row
+from nasformer.report.values import FOUND, Comparison, Differentiable, Gathered, Probabilities, Quality, Row
 
 
 def compare(folders: Iterable[Path]) -> str:
-    """Markdown: one table for the runs of each recipe (seeds aside); unfinished runs are named and left out.
+    """Markdown: one table for the runs of each recipe (seeds aside), above it the strongest control; unfinished runs
+    are named and left out.
 
     Differences, to the Transformer (or to the start of a search over programs) and of the found architecture to each
     model, are taken within each run before the mean. ± is the 95 % Student interval over seeds.
@@ -47,12 +48,44 @@ def _group(runs: Sequence[Gathered], names: Sequence[str]) -> str:
     title += "; ± is the 95 % Student interval over seeds" if len(runs) > 1 else ""
     labels = [quality.label for quality in first.qualities]
     to_reference = [first.difference_label] if _have_reference(runs) else []
-    header = ("model", "runs", "core parameters", *labels, *to_reference, f"Δ {first.main.label}, found − model")
+    sizes = ("core parameters", "total", *(["training FLOPs"] if _have_flops(runs) else []))
+    header = ("model", "runs", *sizes, *labels, *to_reference, f"Δ {first.main.label}, found − model")
     rows = dict.fromkeys(row.name for run in runs for row in run.comparison.rows)
-    table = f"{title}\n\n{markdown(header, [_line(runs, name) for name in rows])}"
+    said = strongest_control([run.comparison for run in runs])
+    table = "\n\n".join([title, *([said] if said else []), markdown(header, [_line(runs, name) for name in rows])])
     searches = [run.differentiable for run in runs if run.differentiable is not None]
     agreed = agreement(searches)
     return f"{table}\n\n{agreed}" if agreed else table
+
+
+def strongest_control(comparisons: Sequence[Comparison]) -> str | None:
+    """Which control is the best in the mean over the seeds in which it and the found architecture were scored, among
+    those of the most seeds, and how far the found one is from it, seed by seed; None without any."""
+    main = comparisons[0].main
+    pairs: dict[str, list[tuple[Row, Row]]] = {}
+    for comparison in comparisons:
+        found = comparison.row(FOUND)
+        if found is None or main.name not in found.qualities:
+            continue
+        for row in comparison.controls:
+            pairs.setdefault(row.name, []).append((found, row))
+    if not pairs:
+        return None
+    most = max(map(len, pairs.values()))
+    side = 1 if main.higher_is_better else -1
+
+    def values(name: str) -> list[tuple[float, float]]:
+        return [(found.qualities[main.name].value, row.qualities[main.name].value) for found, row in pairs[name]]
+
+    whole = [name for name in pairs if len(pairs[name]) == most]
+    best = max(whole, key=lambda name: side * _mean([theirs for _, theirs in values(name)]))
+    quality, label = [theirs for _, theirs in values(best)], pairs[best][0][1].label
+    differences, like = [ours - theirs for ours, theirs in values(best)], pairs[best][0][1].qualities[main.name]
+    digits = decimals(like.value, main)
+    difference = difference_text(_mean(differences), like, main) + _half_width(differences, digits)
+    over, interval = ("1 seed", "") if most == 1 else (f"{most} seeds", " (95 % Student interval over seeds, paired)")
+    told = f"{_mean(quality):.{digits}f}{_half_width(quality, digits)} {main.label}"
+    return f"Strongest control over {over}: {label}, {told}; found − it: {difference}{interval}"
 
 
 def agreement(searches: Sequence[Differentiable]) -> str | None:
@@ -109,7 +142,6 @@ def _budgets(runs: Sequence[tuple[str, Evolution]]) -> str:
 
 def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
     found: list[tuple[Gathered, Row]] = [(run, row) for run in runs if (row := run.comparison.row(name)) is not None]
-    sizes = [row.core_parameters for _, row in found if row.core_parameters is not None]
     qualities = []
     for quality in runs[0].comparison.qualities:
         values = [row.qualities[quality.name].value for _, row in found if quality.name in row.qualities]
@@ -127,13 +159,25 @@ def _line(runs: Sequence[Gathered], name: str) -> tuple[str, ...]:
     of_found = mean_of(
         run.comparison.difference(best, row) for run, row in found if (best := run.comparison.row(FOUND)) is not None
     )
-    size = amount(_mean(sizes)) if sizes else MISSING
+    columns = ("core_parameters", "total_parameters", *(["training_flops"] if _have_flops(runs) else []))
+    sizes = [_mean_amount([getattr(row, column) for _, row in found]) for column in columns]
     differences = (to_reference, of_found) if _have_reference(runs) else (of_found,)
-    return (found[0][1].label, str(len(found)), size, *qualities, *differences)
+    return (found[0][1].label, str(len(found)), *sizes, *qualities, *differences)
+
+
+def _mean_amount(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return amount(_mean(known)) if known else MISSING
 
 
 def _have_reference(runs: Iterable[Gathered]) -> bool:
-    return any(run.comparison.has_reference for run in runs)
+    """Whether there is a row to take differences to that is the same in all runs; the strongest control may be another
+    in each."""
+    return any(run.comparison.has_fixed_reference for run in runs)
+
+
+def _have_flops(runs: Iterable[Gathered]) -> bool:
+    return any(row.training_flops is not None for run in runs for row in run.comparison.rows)
 
 
 def _mean(values: Sequence[float]) -> float:
