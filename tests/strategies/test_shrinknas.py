@@ -148,7 +148,7 @@ def test_neither_training_nor_random_search_reads_the_test_split(tiny_task: Tran
     assert drawn.best() == drawn.ranking.members[drawn.ranking.scores.index(min(drawn.ranking.scores))]
     with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
         model = search.supernet.inherit(search.best())
-        settings = Training(updates=2, batch_tokens=96, validate_every=1)
+        settings = Training(updates=2, batch_tokens=96, validate_every=1).at(1e-3)
         train(model, Sealed(tiny_task), settings, Stage(run, "found"), seed=1)
 
 

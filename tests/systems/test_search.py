@@ -56,10 +56,18 @@ def test_the_run_remembers_everything(finished: Path) -> None:
     found, _, transformer = (row["scorecard"] for row in result["rows"])
     assert found["core_parameters"] <= 120_000
     assert abs(transformer["core_parameters"] / found["core_parameters"] - 1) < 0.03
-    assert found["updates"] == transformer["updates"] == 18
+    finalists = [1, 1, 2, 6]  # updates of fine-tuning: two were given up after one, one after two
+    assert transformer["updates"] == 18
+    assert found["updates"] == 12 + sum(finalists) + 18
+    assert found["training_flops"] > 2 * transformer["training_flops"] > 0
     assert {event["when"] for event in result["divergence"]} == {"before", "after"}
     stages = {event["stage"] for event in journal(finished) if event["event"] == "update"}
-    assert stages == {"search", "found", "random_search", "transformer"}
+    tuned = {f"{name}_{number}" for name in ("fine_tuned", "random_search_fine_tuned") for number in (1, 2, 3, 4)}
+    assert stages == {"search", *tuned, "retrained", "random_search_retrained", "transformer"}
+    rows = {name: json.loads((finished / f"rows/{name}.json").read_text()) for name in ("fine_tuned", "retrained")}
+    better = min(rows, key=lambda name: rows[name]["validation_loss"])
+    assert result["rows"][0]["handed_over"] == better
+    assert found["loss"] == rows[better]["scorecard"]["loss"]
     assert "<svg" in (finished / "report.html").read_text(encoding="utf-8")
     first = journal(finished)[0]
     assert first == {"event": "task"} | result["task"]
@@ -115,7 +123,7 @@ def test_evaluate_repeats_the_scorecard(
     assert quality["loss"] == pytest.approx(found["loss"], rel=1e-5)
     assert quality["chrf"]["value"] == pytest.approx(found["chrf"]["value"])
     assert quality.keys() == found.keys() - {"core_parameters", "total_parameters", "flops", "updates", "evaluations",
-                                             "seconds"}  # fmt: skip
+                                             "seconds", "training_flops"}  # fmt: skip
     assert quality["bleu"].keys() == {"value", "low", "high", "signature"}
 
 

@@ -34,7 +34,7 @@ def decoder_alone(whole: Any, norm: Any = "pre") -> DecoderOnly:
     """The language model that the decoder of a plain Transformer, or of a template of it, is without its
     cross-attention."""
     layers = tuple(layer.but(cross=None) for layer in whole.decoder.layers)
-    return DecoderOnly(norm=norm, decoder=whole.decoder.but(layers=layers))
+    return DecoderOnly(norm=norm, tables=whole.tables, decoder=whole.decoder.but(layers=layers))
 
 
 def depth_of(stack: Any) -> int:

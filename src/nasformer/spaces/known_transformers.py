@@ -182,8 +182,8 @@ def _fitted(
         except RequestError:  # heads that do not divide this dim
             continue
         width = asked + round((size - plain) / (wider - plain))
-        if width < dim // 4:
-            continue
+        if width < dim // 4:  # nor will any wider dim leave room
+            break
         reached = plain + (width - asked) * (wider - plain)
         key = (abs(reached / size - 1) > 0.01, abs(width / dim / ratio - 1))
         if key < best[:2]:

@@ -1,0 +1,149 @@
+"""Controls that are tuned: of the found one's size, at its cost, over depths, norms and rates; refused where they have
+no meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nasformer.errors import RequestError
+from nasformer.measures.training_cost import evaluation_flops, forward_flops, update_flops
+from nasformer.models.size import core_flops, core_parameters, total_parameters
+from nasformer.models.transformer import ModelSettings
+from nasformer.operators.catalogue import Dropout
+from nasformer.recipes import controls
+from nasformer.recipes.controls import CONTROLS, best_of, check
+from nasformer.recipes.experiment import LABELS
+from nasformer.recipes.fixed import plain_networks
+from nasformer.recipes.recipe import STRONGEST
+from nasformer.runs.run import Run
+from nasformer.runs.stage import Stage
+from nasformer.spaces.named import SPACES, uniform
+from nasformer.tasks.translation import TranslationTask
+from nasformer.training.randomness import derive
+from nasformer.training.sweep import Sweep
+from nasformer.training.trainer import Training
+
+SETTINGS = ModelSettings(source_vocabulary=500, target_vocabulary=500)
+
+
+@pytest.mark.parametrize("size", ["core", "total"])
+@pytest.mark.parametrize("name", ["modern", "shrinknas-small", "modern-language"])
+def test_plain_networks_have_the_found_ones_size_over_depths_and_norms(name: str, size: Any) -> None:
+    space = SPACES[name]()
+    random = Random(1)
+    found = max((space.sample(random) for _ in range(20)), key=core_parameters)
+    count = core_parameters if size == "core" else lambda one: total_parameters(one, SETTINGS)
+    groups = plain_networks(space, SETTINGS, ("attention", "long_short_light"), size, found)
+    assert {one.norm for group in groups for one in group} == {"pre", "post"}
+    depths = {(len(getattr(one, "encoder", one.decoder).layers), len(one.decoder.layers)) for one in groups[0]}
+    assert len(depths) > 2
+    for group in groups:
+        assert len({type(one.decoder.layers[0].mixer) for one in group}) == 1
+        for one in group:
+            assert count(one) == pytest.approx(count(found), rel=0.03)
+            assert one.tables == found.tables
+
+
+def test_no_network_of_this_size_is_one_line() -> None:
+    space = SPACES["modern"]()
+    tiny = uniform("attention", 4, ratio=0.25, heads=1, encoder_layers=1, decoder_layers=1)
+    with pytest.raises(RequestError, match=r"no network of attention alone comes near \d+ parameters"):
+        plain_networks(space, SETTINGS, ("attention",), "core", tiny)
+
+
+def test_an_update_is_three_passes_with_the_output_map() -> None:
+    one = uniform("attention", 32, ratio=2.0, heads=2, encoder_layers=1, decoder_layers=1)
+    assert forward_flops(one, SETTINGS) == core_flops(one) + 2 * 30 * 500 * 32
+    assert evaluation_flops(one, SETTINGS, 300) == 10 * forward_flops(one, SETTINGS)
+    assert update_flops(one, SETTINGS, 300) == 3 * evaluation_flops(one, SETTINGS, 300)
+
+
+def test_every_strong_control_has_a_row_and_a_label() -> None:
+    assert set(STRONGEST) <= set(CONTROLS)
+    assert all(LABELS[name] == control.label for name, control in CONTROLS.items())
+
+
+def test_plain_networks_are_refused_beside_cells() -> None:
+    space = SPACES["s2"]()
+    check(SimpleNamespace(space=space), "halving")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="tuned_fixed is a network of layers, and the space 's2' has none"):
+        check(SimpleNamespace(space=space), "tuned_fixed")  # type: ignore[arg-type]
+
+
+class Told:
+    """What a control asks of an experiment, with a budget; it remembers what was trained from scratch."""
+
+    def __init__(self, run: Run, task: TranslationTask, budget: float) -> None:
+        self.run, self.task, self.budget = run, task, budget
+        self.settings = task.model_settings(Dropout(residual=0.1))
+        self.recipe = SimpleNamespace(sweep=Sweep(validation_tokens=64))
+        self.asked: list[tuple[Any, dict[str, Any]]] = []
+
+    def whole_training(self) -> Training:
+        return Training(updates=64, batch_tokens=64)
+
+    def spent(self) -> float:
+        return self.budget
+
+    def seed(self, *names: str | int) -> int:
+        return derive(1, *names)
+
+    def stage(self, name: str) -> Stage:
+        return Stage(self.run, name)
+
+    def from_scratch(self, architecture: Any, name: str, **cost: Any) -> dict[str, Any]:
+        self.asked.append((architecture, cost))
+        return {"architecture": architecture.data()}
+
+
+def members(count: int) -> list[Any]:
+    space, random = SPACES["shrinknas-small"](), Random(1)
+    return [space.sample(random) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("room", "tried"), [(0.5, 1), (1.15 + 0.2, 4), (1.15 + 0.6, 8)])
+def test_a_budget_buys_candidates_and_no_more(
+    tiny_task: TranslationTask, tmp_path: Path, room: float, tried: int
+) -> None:
+    group = members(8)
+    with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
+        experiment = Told(run, tiny_task, 0.0)
+        costs = [update_flops(one, experiment.settings, 64) for one in group]
+        experiment.budget = room * 64 * sum(costs) / len(costs)
+        row = best_of(experiment, "halving", [group])  # type: ignore[arg-type]
+        assert row["tried"] == tried
+        ((chosen, cost),) = experiment.asked
+        assert chosen in group[:tried]
+        assert cost["searched"] <= max(0.0, room - 1.15) * 64
+        again = Told(run, tiny_task, experiment.budget)
+        assert best_of(again, "halving", [group]) == row  # type: ignore[arg-type]
+        assert again.asked == experiment.asked
+
+
+def test_the_best_candidate_is_trained(
+    tiny_task: TranslationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = members(4)
+    with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
+        experiment = Told(run, tiny_task, 1e18)
+        order = {core_parameters(one): place for place, one in enumerate(group)}
+        assert len(order) == 4
+
+        class Task:
+            """Members are as good as their place in the list."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(tiny_task, name)
+
+            def evaluate(self, model: Any, batches: Any) -> float:
+                return -float(order[core_parameters(model.architecture)])
+
+        monkeypatch.setattr(controls, "train", lambda model, *others, **rest: model)
+        experiment.task = Task()  # type: ignore[assignment]
+        best_of(experiment, "halving", [group])  # type: ignore[arg-type]
+        assert experiment.asked[0][0] == group[-1]
