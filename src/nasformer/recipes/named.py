@@ -110,7 +110,10 @@ def demo() -> Recipe:
         batch_tokens=1_024,
         exploration=Exploration(members=32, iterations=2, first_ranking=64, validation_tokens=512),
     )
-    return recipe.but(strategy=recipe.strategy.but(divergence_members=50, divergence_tokens=128))
+    return recipe.but(
+        strategy=recipe.strategy.but(divergence_members=50, divergence_tokens=128),
+        controls=("tuned_transformer", "tuned_fixed", "halving"),
+    )
 
 
 def dartsformer_paper() -> Recipe:
