@@ -67,3 +67,16 @@ def test_better_programs_are_told(clock: list[float]) -> None:
         "search: program 0 is the best so far, loss 2.5000, the start",
         "search: program 2 is the best so far, loss 2.5000, inserted RESIDUAL: s2 = RED_MEAN(s0) ~ s1 d4",
     ]
+
+
+def test_a_sweep_is_told_in_a_line(clock: list[float]) -> None:
+    text = io.StringIO()
+    display = ConsoleDisplay(Console(file=text, width=60))
+    tried = ((6e-3, 9, 5.9), (3e-3, 9, 6.09), (1.2e-2, 9, None), (6e-3, 18, 5.764))
+    points = [{"peak": peak, "updates": updates, "loss": loss} for peak, updates, loss in tried]
+    display.event("sweep", {"stage": "retrained", "peak": 0.0057, "updates": 54, "points": points})
+    display.event("sweep", {"stage": "halving", "peak": 0.012, "updates": 0, "points": []})
+    assert text.getvalue().splitlines() == [
+        "retrained: rate 5.7e-3, from a sweep of 54 updates (3e-3: 6.09, 6e-3: 5.76, 1.2e-2: NaN)",
+        "halving: rate 1.2e-2, the middle of the grid (too short for a sweep)",
+    ]

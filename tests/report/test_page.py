@@ -24,7 +24,7 @@ def test_a_finished_run_is_told_whole(run_folder: Path) -> None:
     assert "1.9 BLEU better than the Transformer" in text
     assert "nasformer search shrinknas seed=0" in text
     assert "Unfinished" not in text
-    assert text.count("<svg ") == 6
+    assert text.count("<svg ") == 7
     assert "Kendall correlation" in text
     assert not list(run_folder.glob(".tmp-*"))
 

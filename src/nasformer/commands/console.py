@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nasformer.report.table import rate
+
 TOLD_EVERY = 5.0
 """Seconds between two lines of a stage where there is no terminal to draw bars on; more in a long stage."""
 SELECTIONS_TOLD = 8
@@ -92,6 +94,8 @@ class ConsoleDisplay:
             self._say(
                 f"{stage}: start {fields['best']} of {len(fields['losses'])} is taken (validation losses {losses})"
             )
+        elif event == "sweep":
+            self._say(f"{stage}: {swept(fields)}")
         elif event == "memory_plan":
             self._say(f"{stage}: {fields['text']}")
         elif event == "rewound":
@@ -134,6 +138,16 @@ class ConsoleDisplay:
 def duration(seconds: float) -> str:
     """Seconds for readers: `45 s`, `12 min`."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def swept(fields: dict[str, Any]) -> str:
+    """The rate that a sweep chose, and the last loss at each rate that it tried."""
+    if not fields["points"]:
+        return f"rate {rate(fields['peak'])}, the middle of the grid (too short for a sweep)"
+    last = {point["peak"]: point for point in sorted(fields["points"], key=lambda point: point["updates"])}
+    losses = ((peak, last[peak]["loss"]) for peak in sorted(last))
+    told = ", ".join(f"{rate(peak)}: {'NaN' if loss is None else f'{loss:.2f}'}" for peak, loss in losses)
+    return f"rate {rate(fields['peak'])}, from a sweep of {fields['updates']} updates ({told})"
 
 
 def operators(shares: dict[str, dict[str, float]]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from nasformer.report.differentiable import first_start
 from nasformer.report.figure import FAINT, INK, QUIET, operator_colour, row_colour, svg, words
+from nasformer.report.lead import Followed
 from nasformer.report.table import amount
 from nasformer.report.values import FOUND, Divergence, Exploration, Measured, Round, Row, Scatter, SearchCurve, Shares
 
@@ -64,6 +65,7 @@ def _draw_curve(axes: Axes, curve: SearchCurve) -> None:
     first = first_start(curve.stage)
     colour, label = row_colour(first), words(curve.stage)
     line = "-" if curve.stage == first else _LATER_STARTS[int(curve.stage[len(first) + 1 :]) % len(_LATER_STARTS)]
+    line = "--" if first.endswith("_retrained") else line
     thick = 2.4 if curve.stage == FOUND else 1.5
     if curve.updates:
         step = 1 + len(curve.updates) // _MOST_POINTS
@@ -86,6 +88,23 @@ def _draw_curve(axes: Axes, curve: SearchCurve) -> None:
             markeredgewidth=0.6,
             label=label,
         )
+
+
+def draw_lead(followed: Sequence[Followed]) -> str:
+    """Validation loss against updates of the trainings of the found architecture and of its strongest control."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for one in followed:
+            ours = one.stage == FOUND or one.stage.startswith(("fine_tuned", "retrained"))
+            line = "--" if "retrained" in one.stage else "-"
+            colour = row_colour(FOUND if ours else one.stage)
+            axes.plot(one.updates, one.losses, color=colour, linestyle=line, marker="o", markersize=4, label=one.label)
+        _name_axes(axes, "updates", "validation loss\n(nats, lower is better)")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _legend(axes)
+
+    return svg("lead", "Validation loss of the found architecture and of its strongest control", (8.4, 3.3), draw)
 
 
 def draw_exploration(explorations: Sequence[Exploration]) -> str:

@@ -95,8 +95,19 @@ ROW_COLOURS = {
     "early_stopping": "#CC79A7",
     "darts_v2": "#0072B2",
     "gdas_v1": "#8C6D31",
+    "fine_tuned": "#111111",
+    "retrained": "#6B6B6B",
+    "tuned_transformer": "#0072B2",
+    "tuned_transformer_total": "#7FB8D8",
+    "tuned_fixed": "#009E73",
+    "tuned_fixed_total": "#80CEB9",
+    "halving": "#D55E00",
+    "average": "#E69F00",
+    "supernet": "#8A8A8A",
+    "supernet_sizes_only": "#8C6D31",
 }
-"""The colour of each stage and row; a row built of one operator has that operator's colour."""
+"""The colour of each stage and row; a row built of one operator has that operator's colour, and what was trained twice
+has one for both."""
 
 _OTHERS = ("#882255", "#44AA99", "#999933", "#AA4499", "#332288", "#B8A038")
 _STYLE: Any = {
@@ -159,7 +170,8 @@ def shades(options: Sequence[str], colour: Callable[[str], str]) -> dict[str, st
 def row_colour(name: str) -> str:
     """The one colour of a row of the comparison and of the stage that trained it."""
     plain = name.removesuffix("_search")
-    return ROW_COLOURS.get(name) or ROW_COLOURS.get(plain) or _other(plain)
+    arm = re.sub(r"(_fine_tuned|_retrained)?(_\d+)?$", "", name)
+    return ROW_COLOURS.get(name) or ROW_COLOURS.get(plain) or ROW_COLOURS.get(arm) or _other(plain)
 
 
 def _other(name: str) -> str:

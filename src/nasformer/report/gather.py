@@ -15,8 +15,10 @@ from nasformer.report.collapse import read_watch
 from nasformer.report.diagram import Diagram, read_diagram
 from nasformer.report.differentiable import read_differentiable
 from nasformer.report.evolution import read_evolution
+from nasformer.report.lead import follow
 from nasformer.report.reading import has, mapping, named, natural, number, objects
 from nasformer.report.roles import Role
+from nasformer.report.sweeps import read_sweeps
 from nasformer.report.values import (
     ALONE,
     DIFFERENTIABLE,
@@ -49,13 +51,14 @@ def gather(run_folder: Path) -> Gathered:
     comparison = read_comparison(result or {}, recipe)
     strategy, labels = mapping(recipe.get("strategy")), {row.name: row.label for row in comparison.rows}
     differentiable = read_differentiable(events, strategy)
+    curves, before = search_curves(events), int(number(mapping(strategy.get("training")).get("updates")) or 0)
     return Gathered(
         finished=result is not None and result.get("complete", True) is not False,
         task=mapping((result or {}).get("task")),
         last=events[-1] if events else None,
         unreadable=unreadable,
         comparison=comparison,
-        curves=search_curves(events),
+        curves=curves,
         rounds=rounds(events),
         explorations=explorations(events),
         shares=shares(events),
@@ -63,6 +66,8 @@ def gather(run_folder: Path) -> Gathered:
         differentiable=differentiable,
         evolution=read_evolution(events, result or {}, strategy, labels),
         watch=read_watch(events, differentiable.starts[differentiable.taken].stage if differentiable else "search"),
+        sweeps=read_sweeps(events, labels),
+        lead=follow(curves, comparison, before),
         scatter=Scatter(members(events), comparison, comparison.limits.get("max_core_parameters")),
         correlation=read_correlation((result or {}).get("correlation")),
         provenance=read_provenance(folder, result or {}),

@@ -17,8 +17,10 @@ from nasformer.report.collapse_page import collapse_pictures
 from nasformer.report.diagram import Diagram
 from nasformer.report.evolution_page import evolution_pictures
 from nasformer.report.gather import gather
+from nasformer.report.lead import without_candidates
 from nasformer.report.picture import Picture
 from nasformer.report.probabilities import draw_entropy, draw_probabilities, on_edges
+from nasformer.report.sweeps_page import sweep_pictures
 from nasformer.report.table import amount, cells, header, limit_text
 from nasformer.report.values import FOUND, Correlation, Differentiable, Gathered, SearchCurve
 from nasformer.report.verdict import name_of_other, notes, search_notes, verdict
@@ -104,7 +106,11 @@ ENTROPY = """How undecided the nodes are: 1 means that all options are equally l
 fall that flattens before the end. Where it is still falling steeply, a longer search may decide otherwise; a value that
 stays near 1 says that small differences made the choice."""
 TRAINING = """Training loss (faint: as recorded; strong: smoothed) and validation loss (dots). A training loss may
-hold label smoothing and dropout, so compare training losses with each other, not with validation."""
+hold label smoothing and dropout, so compare training losses with each other, not with validation. Candidates that were
+given up on the way are left out."""
+LEAD = """Validation loss of the found architecture (black; dashed where it was trained from scratch) and of its
+strongest control. A fine-tuned model starts after the updates of the supernet whose weights it goes on with. Look at
+the right end: does the distance stay, or do the lines meet?"""
 
 
 def pictures(run: Gathered) -> tuple[Picture, ...]:
@@ -126,11 +132,14 @@ def pictures(run: Gathered) -> tuple[Picture, ...]:
         shown.append(("Exploration", draw.draw_exploration(run.explorations), EXPLORATION))
     if run.divergence:
         shown.append(("Divergence", draw.draw_divergence(run.divergence), DIVERGENCE))
+    if run.lead:
+        shown.append(("Does the lead last", draw.draw_lead(run.lead), LEAD))
     if any(curve.updates or curve.validation_updates for curve in run.curves):
-        shown.append(("Training", draw.draw_curves(run.curves, run.rounds), TRAINING))
+        shown.append(("Training", draw.draw_curves(without_candidates(run.curves), run.rounds), TRAINING))
     told = tuple(evolution_pictures(run.evolution)) if run.evolution else ()
     told += tuple(collapse_pictures(run.watch)) if run.watch else ()
-    return (*told, *(Picture(title, Markup(svg), caption) for title, svg, caption in shown))
+    drawn = (Picture(title, Markup(svg), caption) for title, svg, caption in shown)
+    return (*told, *drawn, *sweep_pictures(run.sweeps))
 
 
 def probabilities_caption(search: Differentiable, *, limited: bool) -> str:

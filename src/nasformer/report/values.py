@@ -11,7 +11,9 @@ from typing import Any
 
 from nasformer.report.diagram import Diagram
 from nasformer.report.evolved import Evolution
+from nasformer.report.lead import Followed
 from nasformer.report.roles import Role, role_of
+from nasformer.report.sweeps import RateSweep
 from nasformer.report.watch import Watch
 
 FOUND = "found"
@@ -400,6 +402,8 @@ class Gathered:
     differentiable: Differentiable | None
     evolution: Evolution | None
     watch: Watch | None
+    sweeps: tuple[RateSweep, ...]
+    lead: tuple[Followed, ...]
     scatter: Scatter
     correlation: Correlation | None
     provenance: Provenance
