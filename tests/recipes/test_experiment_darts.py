@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from nasformer.errors import RequestError
+from nasformer.measures.training_cost import update_flops
 from nasformer.recipes import experiment_darts
 from nasformer.recipes.carry_out import experiment_of
 from nasformer.recipes.named import RECIPES
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Quiet
+from nasformer.spaces.families import read_architecture
 from nasformer.spaces.named import dartsformer
 from nasformer.spaces.open import one_of
 from nasformer.spaces.reversible import ReversibleDecoderOnly, ReversibleLayer, ReversibleStack
@@ -24,6 +26,8 @@ from nasformer.spaces.transformer import Attention, CrossAttention, FeedForward
 from nasformer.strategies.memory import MemoryPlan
 from nasformer.strategies.objective import Objective
 from nasformer.tasks.language import Language
+from nasformer.training.schedule import ConstantThenDecay
+from nasformer.training.sweep import Sweep
 
 SMALL = RECIPES["dartsformer-small"]()
 
@@ -130,6 +134,28 @@ def test_planning_is_shown_knows_of_exact_streams_and_is_done_once(
     assert "planning memory: stored, the whole batch" in display.texts
     experiment_darts.DartsExperiment(recipe, experiment.run, display)
     assert asked == [True]
+
+
+def test_the_rate_of_every_search_is_found_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasformer.training.sweep.SHORTEST", 1)
+    strategy = LANGUAGE.strategy.but(training=LANGUAGE.strategy.training.but(updates=12, schedule=ConstantThenDecay()))
+    tuning = LANGUAGE.fine_tune.but(schedule=ConstantThenDecay())
+    recipe = LANGUAGE.but(strategy=strategy, fine_tune=tuning, sweep=Sweep(share=0.5, validation_tokens=64))
+    experiment = begin(recipe.but(controls=("uniform_sampling", "other_zero")), tmp_path)
+    found, uniform, other = experiment.carry_out()["rows"]
+    swept = {event["of"]: event["updates"] for event in experiment.run.events("sweep")}
+    assert swept == {"search": 5, "uniform_sampling_search": 10, "found": 0, "uniform_sampling": 0, "other_zero": 0}
+    for row, updates in ((found, 2 * (12 + 5)), (other, 2 * (12 + 5)), (uniform, 24 + 10)):
+        assert row["scorecard"]["updates"] == updates + 2
+        assert (
+            row["search_sweep_updates"]
+            == swept["uniform_sampling_search" if row["name"] == "uniform_sampling" else "search"]
+        )
+        assert row["search_peak"] > 0
+    weights, logits = (experiment.run.read_json("costs/search.json")[half] for half in ("weights", "logits"))
+    alone = 2 * update_flops(read_architecture(found["architecture"]), experiment.settings, 128)
+    assert found["scorecard"]["training_flops"] == pytest.approx(17 * (weights + logits) + alone)
+    assert weights > alone / 2
 
 
 def test_a_second_order_has_no_plan(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from tiny_language import TinyLanguage, TinyTask
 from torch import Tensor, nn
@@ -113,6 +114,15 @@ class Hill:
     def stream(self, tokens: int, seed: int, part: tuple[float, float] = (0.0, 1.0)) -> HillStream:
         """Batches of a part."""
         return HillStream(seed, part)
+
+    def draw(self, tokens: int, generator: np.random.Generator) -> list[HillBatch]:
+        """A batch that shifts nothing."""
+        return [HillBatch(0.0)]
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: list[HillBatch]) -> float:
+        """The landscape's loss without noise."""
+        return sum(float(model.value(batch.shift)) for batch in batches) / len(batches)  # type: ignore[operator]
 
     def loss(self, model: Any, batch: HillBatch) -> Tensor:
         """The landscape's loss."""

@@ -69,7 +69,7 @@ class Measured:
 
     def __init__(self, depth: int, way: Way, *, exact: bool = False) -> None:
         self.strategy = Darts(
-            training=Training(updates=3, batch_tokens=96, record_every=1), exact=exact, **way.model_dump()
+            training=Training(updates=3, batch_tokens=96, record_every=1).at(1e-3), exact=exact, **way.model_dump()
         )
         self.supernet = ReversibleSupernet(space(depth), SETTINGS, seed=1, **self.strategy.ways)
         self.task = OneBatch(batch())

@@ -20,6 +20,7 @@ from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.fixed import sized_decoder
 from nasformer.recipes.recipe import Recipe
+from nasformer.recipes.searched_rate import known_costs, measure_costs, rated, rated_paths
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.cell import cells, without_zero
@@ -34,11 +35,12 @@ from nasformer.strategies.pc_darts import PcDarts
 from nasformer.strategies.rome import Rome
 from nasformer.strategies.rules import Settings
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
-from nasformer.strategies.single_path import Ranking
+from nasformer.strategies.single_path import Ranking, SinglePath
 from nasformer.supernets.cell import check_partial
 from nasformer.supernets.named import supernet_of
 from nasformer.tasks.nas_table import NasTable
 from nasformer.tasks.scorecard import Scorecard
+from nasformer.training.trainer import Training
 
 STRATEGIES = ("rome", "gdas", "darts", "pc_darts", "darts_minus", "early_stopping")
 """The kinds of strategies that search cells by gradients."""
@@ -132,22 +134,20 @@ class CellExperiment(Experiment):
 
     def find(self) -> dict[str, Any]:
         """Search, then train what was derived."""
-        search, seconds = self._searched(self.strategy, "search")
-        return self.from_scratch(search.best(), "found", searched=_taken(search, self.strategy), seconds=seconds)
+        search, cost, rate = self._searched(self.strategy, "search")
+        return self.from_scratch(search.best(), "found", **cost) | rate
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """Other methods search with the same budget; `joint` derives otherwise from the same search."""
         if name == "spos":
             return self._spos(found)
         if name in self.searching:
-            method = self.method(name)
-            search, seconds = self._searched(method, f"{name}_search")
-            return self.from_scratch(search.best(), name, searched=_taken(search, method), seconds=seconds)
+            search, cost, rate = self._searched(self.method(name), f"{name}_search")
+            return self.from_scratch(search.best(), name, **cost) | rate
         if name == "joint":
-            search, seconds = self._searched(self.strategy, "search")
+            search, cost, rate = self._searched(self.strategy, "search")
             other = "topology" if self.strategy.derive == "joint" else "joint"
-            cost = {"searched": _taken(search, self.strategy), "seconds": seconds}
-            return self.from_scratch(search.best(derive=other), name, **cost)
+            return self.from_scratch(search.best(derive=other), name, **cost) | rate
         if name == "table_best":
             return self._best_of_table()
         return super().control(name, found)
@@ -214,7 +214,7 @@ class CellExperiment(Experiment):
         found: dict[str, Any] = {"members": len(members), "alone": alone, "searches": {}}
         for stage in names:
             method = self.strategy if stage == "search" else self.method(stage.removesuffix("_search"))
-            search, _ = self._searched(method, stage)
+            search, _, _ = self._searched(method, stage)
             tokens = 8 * method.training.batch_tokens
             ranking = Ranking(search.path, self.objective, members, self.seed("correlation"), tokens)
             while not ranking.finished():
@@ -227,32 +227,57 @@ class CellExperiment(Experiment):
         sizes = rank_correlation([-core_parameters(member) for member in members], alone)
         return found | {"size_kendall": sizes.kendall.value}
 
-    def _searched(self, strategy: Any, stage: str) -> tuple[Any, float]:
-        """A search of this run, taken to its end; and its seconds."""
-        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"), **strategy.ways)
-        task = self.task.for_search()
-        search = strategy.begin(self.space, self.objective, task, supernet, self.seed("search", stage))
-        place = self.stage(stage)
+    def _searched(self, strategy: Any, stage: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """A search of this run, taken to its end; what it cost, its sweep included; what its row says of its rate."""
+        task, place = self.task.for_search(), self.stage(stage)
+
+        def begin(settings: Any) -> Any:
+            supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet"), **settings.ways)
+            return settings.begin(self.space, self.objective, task, supernet, self.seed("search", stage))
+
+        strategy, rate = rated(self, strategy, stage, begin)
+        search = begin(strategy)
+        measure_costs(self, search, stage)
         drive(search, place)
-        return search, place.seconds
+        own: Settings = getattr(strategy, "darts", strategy)
+        rests = min(own.rests, search.path.updates) + int(own.resting * rate.updates)
+        updates = search.path.updates + rate.updates
+        weights, logits = known_costs(self, stage)
+        cost = {"searched": passes(strategy, updates, rests), "seconds": place.seconds}
+        return search, cost | {"flops": updates * weights + (updates - rests) * logits}, rate.data()
 
     def _spos(self, found: Any) -> dict[str, Any]:
         """Uniform single paths for as many passes as the search took, then evolution on inherited weights among
         architectures of the found one's size."""
         training = self.own.training.but(updates=passes(self.strategy))
         exploration = Exploration(members=20, iterations=4, first_ranking=40, validation_tokens=training.batch_tokens)
-        strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
-        space = self.sampled_space()
-        supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
-        task, seed = self.task.for_search(), self.seed("search", "spos")
-        search = strategy.begin(space, self.objective, task, supernet, seed, self.equal(found))
+        space, task, seed = self.sampled_space(), self.task.for_search(), self.seed("search", "spos")
         place: Stage = self.stage("spos_search")
+
+        def path(short: Training) -> SinglePath:
+            supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
+            return SinglePath(supernet, task, short, seed)
+
+        def draw(random: Random) -> Any:
+            return self.objective.sample(space, random, self.settings)
+
+        training, rate, flops = rated_paths(self, training, place.name, path, draw)
+        strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
+        supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
+        search = strategy.begin(space, self.objective, task, supernet, seed, self.equal(found))
         drive(search, place)
-        cost = {"evaluations": search.evaluations, "seconds": place.seconds}
-        return self.from_scratch(search.best(), "spos", searched=training.updates, **cost)
+        cost: dict[str, Any] = {"evaluations": search.evaluations, "seconds": place.seconds}
+        cost |= {"searched": training.updates + rate.updates, "flops": flops + search.flops}
+        return self.from_scratch(search.best(), "spos", **cost) | rate.data()
 
     def _looked_up(
-        self, architecture: Any, *, searched: int = 0, evaluations: int = 0, seconds: float = 0.0
+        self,
+        architecture: Any,
+        *,
+        searched: int = 0,
+        evaluations: int = 0,
+        seconds: float = 0.0,
+        flops: float | None = None,
     ) -> dict[str, Any]:
         """The row of an architecture whose accuracy the table tells."""
         assert self.table is not None
@@ -272,6 +297,7 @@ class CellExperiment(Experiment):
             updates=searched,
             evaluations=evaluations,
             seconds=seconds,
+            training_flops=flops,
         )
         return {"architecture": architecture.data(), "scorecard": scorecard.data(), "table": standing}
 
@@ -295,19 +321,15 @@ def _beside_transformer(template: Any) -> bool:
     return of_layers or template.family == "cell_decoder_only"
 
 
-def passes(strategy: Any, updates: int | None = None) -> int:
-    """The passes of a search (or of so many `updates` of it): of weights and of logits, each selection one."""
+def passes(strategy: Any, updates: int | None = None, rests: int | None = None) -> int:
+    """The passes of a search (or of so many `updates` of it, of which the logits rest in `rests`): of weights and of
+    logits, each selection one."""
     own: Settings = strategy.darts if isinstance(strategy, EarlyStopping) else strategy
     weights, logits = _samples(own)
     updates = own.training.updates if updates is None else updates
-    return updates * weights + max(0, updates - own.rests) * logits
+    return updates * weights + max(0, updates - (own.rests if rests is None else rests)) * logits
 
 
 def _samples(strategy: Settings) -> tuple[int, int]:
     """How many selections a search gathers in an update of the weights, and in one of the logits."""
     return (strategy.gathering.weights, strategy.gathering.logits) if isinstance(strategy, Rome) else (1, 1)
-
-
-def _taken(search: Any, strategy: Any) -> int:
-    """The passes that a search took, which may have stopped early."""
-    return passes(strategy, search.path.updates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from nasformer.errors import RequestError
@@ -11,8 +12,9 @@ from nasformer.models.size import core_parameters
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.fixed import decoder_alone
 from nasformer.recipes.recipe import Recipe
+from nasformer.recipes.searched_rate import known_costs, measure_costs, rated, rated_paths
 from nasformer.runs.run import Run
-from nasformer.runs.stage import Display
+from nasformer.runs.stage import Display, Stage
 from nasformer.spaces.families import is_reversible
 from nasformer.spaces.named import darts_transformer, resized
 from nasformer.spaces.space import Space
@@ -29,14 +31,19 @@ from nasformer.strategies.drive import drive
 from nasformer.strategies.memory import Way, plan
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas
+from nasformer.strategies.single_path import SinglePath
 from nasformer.supernets.named import supernet_of
+from nasformer.training.trainer import Training
 
 
 @dataclass(frozen=True)
 class Derived:
-    """What a search derived, by whether Zero was allowed."""
+    """What a search derived, by whether Zero was allowed; what it cost (`searched` updates, `seconds`, `flops`), and
+    what its row says of its rate."""
 
     architectures: dict[bool, Any]
+    cost: dict[str, Any]
+    rate: dict[str, Any]
 
 
 class DartsExperiment(Experiment):
@@ -61,9 +68,9 @@ class DartsExperiment(Experiment):
 
     def find(self) -> dict[str, Any]:
         """Search from every start, take the best derived architecture, train it."""
-        found, seconds = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
+        found = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
         architecture = found.architectures[bool(self.strategy.zero)]
-        return self.from_scratch(architecture, "found", searched=self._searched(), seconds=seconds)
+        return self.from_scratch(architecture, "found", **found.cost) | found.rate
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
         """Plain DARTS and uniform sampling search, with as many updates; both end at the found one's core size."""
@@ -71,12 +78,13 @@ class DartsExperiment(Experiment):
             space = self._plain_space()
             strategy = self._fitting(self.strategy.but(backward="stored"), space, "plain_darts_search")
             free = Objective(memory=self.recipe.objective.memory)  # the size is made equal afterwards
-            derived, seconds = self._best_search(strategy, space, free, "plain_darts_search")
+            derived = self._best_search(strategy, space, free, "plain_darts_search")
             architecture = _resized(derived.architectures[bool(strategy.zero)], core_parameters(found))
-            return self.from_scratch(architecture, name, searched=self._searched(), seconds=seconds)
+            return self.from_scratch(architecture, name, **derived.cost) | derived.rate
         if name == "other_zero":
-            derived, _ = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
-            return self.from_scratch(derived.architectures[not self.strategy.zero], name, searched=self._searched())
+            derived = self._best_search(self.strategy, self.space, self.recipe.objective, "search")
+            other = derived.architectures[not self.strategy.zero]
+            return self.from_scratch(other, name, **derived.cost) | derived.rate
         if name == "uniform_sampling":
             return self._uniform(found)
         return super().control(name, found)
@@ -101,35 +109,45 @@ class DartsExperiment(Experiment):
         chosen = self.run.read_json(name)
         return strategy.but(**{way: chosen[way] for way in ("backward", "one_at_a_time", "micro_batches")})
 
-    def _searched(self) -> int:
-        """Updates of a search: of weights and of logits."""
-        return 2 * self.strategy.training.updates * self.strategy.restarts
+    def _best_search(self, strategy: Darts, space: Space, objective: Objective, stage: str) -> Derived:
+        """Of the searches from several starts, all at one rate, that whose derived architecture has the lowest
+        validation loss on inherited weights; at the cost of all and of the sweep."""
+        found, losses, seconds, place = [], [], 0.0, self.stage(stage)
 
-    def _best_search(self, strategy: Darts, space: Space, objective: Objective, stage: str) -> tuple[Derived, float]:
-        """Of the searches from several starts that whose derived architecture has the lowest validation loss on
-        inherited weights; and the seconds of all."""
-        found, losses, seconds = [], [], 0.0
+        def begin(settings: Darts) -> BilevelSearch:
+            return self._begin(settings, space, objective, stage, 0)
+
+        strategy, rate = rated(self, strategy, stage, begin)
         for start in range(strategy.restarts):
-            derived, loss, taken = self._search(strategy, space, objective, stage, start)
+            place = self.stage(f"{stage}_{start + 1}") if start else place
+            derived, loss = self._search(strategy, space, objective, stage, start, place)
             found.append(derived)
             losses += [] if loss is None else [loss]
-            seconds += taken
+            seconds += place.seconds
         best = losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss))) if losses else 0
         if losses:
             self._tell("restarts", stage, {"losses": losses, "best": best + 1})
-        return found[best], seconds
+        updates = strategy.training.updates * strategy.restarts + rate.updates
+        rests = strategy.rests * strategy.restarts + int(strategy.resting * rate.updates)
+        weights, logits = known_costs(self, stage)
+        cost = {"searched": 2 * updates - rests, "seconds": seconds}
+        return Derived(found[best], cost | {"flops": updates * weights + (updates - rests) * logits}, rate.data())
+
+    def _begin(self, strategy: Darts, space: Space, objective: Objective, stage: str, start: int) -> BilevelSearch:
+        """A search at its beginning."""
+        supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **strategy.ways)
+        return strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
 
     def _search(
-        self, strategy: Darts, space: Space, objective: Objective, stage: str, start: int
-    ) -> tuple[Derived, float | None, float]:
-        """One search to its end: what it derived, where there are several the validation loss of that on inherited
-        weights, and the seconds. The search and its supernet are gone when this returns."""
-        supernet = supernet_of(space, self.settings, seed=self.seed("supernet", stage, start), **strategy.ways)
-        search = strategy.begin(space, objective, self.task, supernet, self.seed("search", stage, start))
-        place = self.stage(stage if start == 0 else f"{stage}_{start + 1}")
+        self, strategy: Darts, space: Space, objective: Objective, stage: str, start: int, place: Stage
+    ) -> tuple[dict[bool, Any], float | None]:
+        """One search to its end: what it derived by whether Zero was allowed, and where there are several the
+        validation loss of that on inherited weights. The search and its supernet are gone when this returns."""
+        search = self._begin(strategy, space, objective, stage, start)
+        measure_costs(self, search, stage)
         drive(search, place)
-        derived = Derived({zero: search.best(zero=zero) for zero in (True, False)})
-        return derived, self._inherited_loss(search) if strategy.restarts > 1 else None, place.seconds
+        derived = {zero: search.best(zero=zero) for zero in (True, False)}
+        return derived, self._inherited_loss(search) if strategy.restarts > 1 else None
 
     def _tell(self, event: str, stage: str, fields: dict[str, Any]) -> None:
         """Record and show, once, what is of a stage but no part of its work: a stage that is restored forgets its own
@@ -155,20 +173,31 @@ class DartsExperiment(Experiment):
     def _uniform(self, found: Any) -> dict[str, Any]:
         """Single paths drawn uniformly, then evolution on inherited weights among architectures of the found one's
         size (the paper's sampling; it does not say how it chose)."""
-        training = self.strategy.training.but(updates=self._searched())
+        own = self.strategy
+        training = own.training.but(updates=(2 * own.training.updates - own.rests) * own.restarts)
         exploration = Exploration(members=50, iterations=4, first_ranking=50, validation_tokens=training.batch_tokens)
-        strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
         planned = self.recipe.objective.memory is not None  # a single path takes no more than the mixture
-        ways = self.strategy.ways if planned else {"backward": "stored"}
-        supernet = supernet_of(self.space, self.settings, seed=self.seed("supernet", "uniform"), **ways)
-        seed = self.seed("uniform_sampling")
-        search = strategy.begin(self.space, self.recipe.objective, self.task, supernet, seed, self.equal(found))
-        if planned:
-            search.path.micro_batches = self.strategy.micro_batches
+        ways = own.ways if planned else {"backward": "stored"}
+        pieces, seed, objective = own.micro_batches if planned else 1, self.seed("uniform_sampling"), self.objective
         stage = self.stage("uniform_sampling_search")
+
+        def supernet() -> Any:
+            return supernet_of(self.space, self.settings, seed=self.seed("supernet", "uniform"), **ways)
+
+        def path(short: Training) -> SinglePath:
+            return SinglePath(supernet(), self.task, short, seed, micro_batches=pieces)
+
+        def draw(random: Random) -> Any:
+            return objective.sample(self.space, random, self.settings)
+
+        training, rate, flops = rated_paths(self, training, stage.name, path, draw)
+        strategy = ShrinkNas(training=training, rounds=1, exploration=exploration, divergence_members=0)
+        search = strategy.begin(self.space, objective, self.task, supernet(), seed, self.equal(found))
+        search.path.micro_batches = pieces
         drive(search, stage)
         cost: dict[str, Any] = {"evaluations": search.evaluations, "seconds": stage.seconds}
-        return self.from_scratch(search.best(), "uniform_sampling", searched=self._searched(), **cost)
+        cost |= {"searched": training.updates + rate.updates, "flops": flops + search.flops}
+        return self.from_scratch(search.best(), "uniform_sampling", **cost) | rate.data()
 
 
 def _resized(architecture: Any, core: int) -> Any:

@@ -140,8 +140,11 @@ class BilevelSearch:
     ) -> Selection:
         """Selection `number` of a half of this update, drawn afresh for each try, on the device of the search."""
         seed = derive(self.seed, "selection", half, self.path.updates, number, again)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = self.rules.select(self.logits if logits is None else logits, self.moment, generator)
+        return self.drawn(self.logits if logits is None else logits, seed)
+
+    def drawn(self, logits: Mapping[str, Tensor], seed: int) -> Selection:
+        """The selection that a seed draws from logits, on the device of the search."""
+        drawn = self.rules.select(logits, self.moment, torch.Generator().manual_seed(seed))
         device = self.path.device.device
         return {
             name: Chosen(chosen.options, None if chosen.weights is None else chosen.weights.to(device))

@@ -27,6 +27,11 @@ class Gdas(Settings):
     kind: Literal["gdas"] = "gdas"
     temperature: tuple[Temperature, Temperature] = (10.0, 0.1)
 
+    @property
+    def drawn(self) -> bool:
+        """Operators are."""
+        return True
+
     def begin(self, space: Space, objective: Objective, task: Task, supernet: Supernet, seed: int) -> BilevelSearch:
         """The search under way. Raises `RequestError` for a space that it cannot take."""
         refuse(space, objective)

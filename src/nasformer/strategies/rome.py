@@ -80,6 +80,11 @@ class Rome(Settings):
         return self
 
     @property
+    def drawn(self) -> bool:
+        """Edges and operators are."""
+        return True
+
+    @property
     def gathering(self) -> Gathering:
         """How updates gather gradients."""
         first: Half = "logits" if self.order == "logits_first" else "weights"

@@ -67,6 +67,11 @@ class Settings(Value):
         return {}
 
     @property
+    def drawn(self) -> bool:
+        """Whether what runs is drawn at random; otherwise every option does."""
+        return False
+
+    @property
     def rests(self) -> int:
         """How many updates the logits rest at the beginning."""
         return int(self.resting * self.training.updates)
