@@ -5,22 +5,14 @@ DATA="${1:?give the folder that holds multi30k-en-de and english-novels}"
 export OMP_NUM_THREADS=1
 for seed in 1 2 3; do
   nasformer search shrinknas-small "task.path=$DATA/multi30k-en-de" task.lowercase=true \
-    objective.max_core_parameters=250k \
-    strategy.training.updates=1000 strategy.training.schedule.warmup=200 \
-    fine_tune.updates=600 fine_tune.schedule.warmup=200 "seed=$seed" \
-    'controls=[random_search,spos,sizes_only,transformer,light_convolution,lite_transformer,space_reduction,selection,random_architecture,retrained]' \
-    --run "runs/m30k-small-$seed"
+    objective.max_core_parameters=145k strategy.training.updates=1000 fine_tune.updates=600 \
+    strategy.divergence_members=0 fine_tune.validate_every=200 "seed=$seed" \
+    'controls=[tuned_fixed_total,halving,tuned_transformer_total,average,tuned_fixed,tuned_transformer,fine_tuned,retrained]' \
+    --run "runs/m30k-145k-1600-$seed"
 done
-nasformer report runs/m30k-small-1 runs/m30k-small-2 runs/m30k-small-3
-nasformer search shrinknas "task.path=$DATA/multi30k-en-de" task.lowercase=true objective.max_core_parameters=1.8M \
-  dropout.residual=0.1 strategy.training.updates=600 strategy.training.batch_tokens=1024 \
-  strategy.training.schedule.warmup=120 strategy.exploration.members=32 strategy.exploration.first_ranking=64 \
-  strategy.exploration.validation_tokens=1024 strategy.divergence_members=50 strategy.divergence_tokens=128 \
-  fine_tune.updates=360 fine_tune.batch_tokens=1024 fine_tune.schedule.warmup=120 \
-  'controls=[transformer,lite_transformer]' --run runs/m30k-paper-space
+nasformer report runs/m30k-145k-1600-1 runs/m30k-145k-1600-2 runs/m30k-145k-1600-3
 nasformer search shrinknas-small "task.path=$DATA/multi30k-en-de" task.lowercase=true \
-  objective.max_core_parameters=250k strategy.training.updates=600 strategy.training.schedule.warmup=120 \
-  fine_tune.updates=300 fine_tune.schedule.warmup=120 strategy.divergence_members=0 'controls=[transformer]' \
+  objective.max_core_parameters=250k strategy.training.updates=600 fine_tune.updates=300 strategy.divergence_members=0 'controls=[tuned_transformer]' \
   correlation=20 --run runs/m30k-correlation
 python -m benchmarks --data "$DATA/multi30k-en-de"
 for seed in 1 2 3; do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -62,8 +63,11 @@ def test_the_run_remembers_everything(finished: Path) -> None:
     assert found["training_flops"] > 2 * transformer["training_flops"] > 0
     assert {event["when"] for event in result["divergence"]} == {"before", "after"}
     stages = {event["stage"] for event in journal(finished) if event["event"] == "update"}
-    tuned = {f"{name}_{number}" for name in ("fine_tuned", "random_search_fine_tuned") for number in (1, 2, 3, 4)}
-    assert stages == {"search", *tuned, "retrained", "random_search_retrained", "transformer"}
+    finalist = r"(random_search_)?fine_tuned_[1-4]"  # those that were given up early recorded nothing
+    assert {s for s in stages if not re.fullmatch(finalist, s)} == {
+        *("search", "retrained", "random_search_retrained", "transformer")
+    }
+    assert sum(s.startswith("fine_tuned_") for s in stages) >= 2
     rows = {name: json.loads((finished / f"rows/{name}.json").read_text()) for name in ("fine_tuned", "retrained")}
     better = min(rows, key=lambda name: rows[name]["validation_loss"])
     assert result["rows"][0]["handed_over"] == better

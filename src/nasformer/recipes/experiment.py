@@ -321,7 +321,8 @@ class Experiment:
 
     def stage(self, name: str) -> Stage:
         """A named part of the run."""
-        return Stage(self.run, name, self.display, self.recipe.checkpoint_seconds)
+        settled = (self.run.path / f"rows/{name}.json").exists()
+        return Stage(self.run, name, self.display, self.recipe.checkpoint_seconds, settled=settled)
 
     def seed(self, *names: str | int) -> int:
         """The recipe's seed for a purpose."""

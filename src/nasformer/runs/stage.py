@@ -42,10 +42,13 @@ class Stage:
         name: the stage's name and its folder under `checkpoints/`.
         display: where progress is shown.
         every: seconds between two checkpoints.
+        settled: its outcome is written already, and it is opened for its weights alone: nothing of it is forgotten.
     """
 
-    def __init__(self, run: Run, name: str, display: Display | None = None, every: float = 120.0) -> None:
-        self.run, self.name, self.every = run, name, every
+    def __init__(
+        self, run: Run, name: str, display: Display | None = None, every: float = 120.0, *, settled: bool = False
+    ) -> None:
+        self.run, self.name, self.every, self.settled = run, name, every, settled
         self.display = display or Quiet()
         self._folder = run.checkpoints / name
         self._saved_at = time.monotonic()
@@ -78,7 +81,8 @@ class Stage:
     def restore(self) -> Checkpoint | None:
         """The newest valid checkpoint, if any; what this stage wrote into the journal after it is forgotten."""
         found = newest(self._folder)
-        self.run.forget(self.name, after=0 if found is None else found.state["stage"]["journal"])
+        if not self.settled:
+            self.run.forget(self.name, after=0 if found is None else found.state["stage"]["journal"])
         if found is None:
             return None
         self._seconds, self._started = found.state["stage"]["seconds"], time.monotonic()
