@@ -168,8 +168,8 @@ class _Grid:
             losses[beyond] = self.measure(beyond, first)
         finalists = sorted(losses, key=lambda peak: _order(losses[peak]))[:2]
         ends = {peak: self.measure(peak, 2 * first) for peak in finalists if math.isfinite(losses[peak])}
-        best = _best(ends) if any(map(math.isfinite, ends.values())) else _best(losses)
-        peak = best * factor ** _offset(losses, best, factor) * (self.length / self.updates) ** self.how.decline
+        short = _lowest(losses, factor, ends)
+        peak = short * (self.length / self.updates) ** self.how.decline
         return Swept(float(f"{peak:.4g}"), self.spent, tuple(self.points))
 
     def measure(self, peak: float, until: int) -> float:
@@ -197,14 +197,24 @@ def _best(losses: dict[float, float]) -> float:
     return min(losses, key=lambda peak: (_order(losses[peak]), peak))
 
 
-def _offset(losses: dict[float, float], best: float, factor: float) -> float:
-    """Where between the rates of the grid the lowest loss lies, in steps from `best`: the vertex of the parabola
-    through it and its neighbours, at most half a step away."""
-    around = [next((loss for peak, loss in losses.items() if math.isclose(peak, rate)), math.nan)
-              for rate in (best / factor, best, best * factor)]  # fmt: skip
-    below, here, above = around
-    bend = below - 2 * here + above
-    return max(-0.5, min(0.5, (below - above) / (2 * bend))) if math.isfinite(bend) and bend > 0 else 0.0
+def _lowest(losses: dict[float, float], factor: float, ends: dict[float, float]) -> float:
+    """The rate of the lowest loss, between those of the grid: the two that went on to the last rung (`ends`) lie on a
+    parabola in the logarithm of the rate that is bent as the first rung (`losses`) is around its best. The best of the
+    last rung where the first does not tell, at most half a step from the two."""
+    finite = {peak: loss for peak, loss in ends.items() if math.isfinite(loss)}
+    best = _best(finite or losses)
+    middle = _best(losses)
+    around = [_loss_at(losses, rate) for rate in (middle / factor, middle, middle * factor)]
+    bend = around[0] - 2 * around[1] + around[2]
+    low, high = min(finite, default=best), max(finite, default=best)
+    if not (math.isclose(high, low * factor) and math.isfinite(bend) and bend > 0):
+        return best
+    place = 0.5 - (finite[high] - finite[low]) / bend  # in steps from the lower
+    return float(low * factor ** max(-0.5, min(1.5, place)))
+
+
+def _loss_at(losses: dict[float, float], rate: float) -> float:
+    return next((loss for peak, loss in losses.items() if math.isclose(peak, rate)), math.nan)
 
 
 class Plain:
