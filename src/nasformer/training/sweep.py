@@ -43,7 +43,7 @@ class Sweep(Value):
     share: Annotated[float, Field(gt=0, le=0.5)] = 0.15
     middle: Annotated[float, Field(gt=0)] | None = None
     factor: Annotated[float, Field(gt=1)] = 2.0
-    decline: Annotated[float, Field(ge=0, le=1)] = 0.3
+    decline: Annotated[float, Field(ge=0, le=1)] = 0.2
     validation_tokens: Annotated[Count, Field(ge=16)] = 4096
 
     def begin(self, training: Training) -> float:
