@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from tiny_language import TinyLanguage, TinyTask
 from nasformer.errors import RequestError
 from nasformer.measures.step_cost import StepCost
 from nasformer.models.size import core_parameters
+from nasformer.runs.run import Run
+from nasformer.runs.stage import Stage
 from nasformer.spaces.known_programs import PROGRAMS, transformer
 from nasformer.spaces.program import Program, digest
 from nasformer.spaces.program_space import MUTATIONS, ProgramSpace
@@ -24,7 +27,10 @@ from nasformer.strategies.evaluate_program import CAUSES, Evaluation, Trial, eva
 from nasformer.strategies.hurdles import hurdle_times
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.primer import Member, Primer, PrimerSearch
-from nasformer.training.schedule import Cosine, InverseSquareRoot
+from nasformer.strategies.program_rate import rated
+from nasformer.strategies.workers import Here, Job
+from nasformer.training.schedule import ConstantThenDecay, Cosine, InverseSquareRoot
+from nasformer.training.sweep import Sweep, Swept
 from nasformer.training.trainer import Training
 
 START = transformer(width=8, depth=1, heads=2)
@@ -123,7 +129,8 @@ def test_all_programs_of_a_search_are_measured_on_the_same_text(
     rows = []
     monkeypatch.setattr(task, "evaluate", lambda model, batches: rows.append(batches[0].rows) or 1.0)
     for seed, number in ((1, 4), (1, 5), (2, 4)):
-        evaluate(START, task, TRIAL.but(hurdles=0, budget=1), (), seed=seed, number=number)
+        short = TRAINING.but(schedule=InverseSquareRoot(peak=2e-2, warmup=1))
+        evaluate(START, task, TRIAL.but(hurdles=0, budget=1, training=short), (), seed=seed, number=number)
     assert rows[0] == rows[1] != rows[2]
 
 
@@ -373,10 +380,81 @@ def test_settings_that_contradict_themselves() -> None:
     assert Primer.read(SETTINGS.data()) == SETTINGS
 
 
-def test_a_schedule_that_ends_with_the_updates_is_refused() -> None:
-    endless = SETTINGS.training.but(schedule=Cosine(peak=1e-2))
-    with pytest.raises(RequestError, match=r"a cosine .* inverse_square_root, .*training\.schedule\.updates"):
-        SETTINGS.but(training=endless)
-    with pytest.raises(RequestError, match=r"^Primer: a cosine"):
-        Primer.read(SETTINGS.data() | {"training": endless.data()})
-    assert SETTINGS.but(training=endless.but(schedule=Cosine(peak=1e-2, updates=50))).training.rate(51) == 0
+@pytest.mark.parametrize(
+    "schedule", [Cosine(peak=2e-2), ConstantThenDecay(peak=2e-2, warmup=0.25)], ids=lambda s: s.kind
+)
+def test_a_schedule_goes_over_the_updates_that_the_budget_gives(task: TinyTask, schedule: Any) -> None:
+    trial = TRIAL.but(training=TRAINING.but(schedule=schedule))
+    for step, updates in ((1.0, 14), (3.0, 4)):
+        training = trial.training_of(step)
+        assert training.updates == updates
+        assert training.rate(updates + 1) == 0 < training.rate(updates) < training.rate(updates // 2) <= 2e-2
+        assert training.schedule.warmup_updates(updates) == round(schedule.warmup * updates)
+    assert evaluate(START, task, trial, OPEN, seed=1).finished
+    assert evaluate(START, task, trial, OPEN, seed=1).curve != evaluate(START, task, TRIAL, OPEN, seed=1).curve
+    longer = trial.but(training=TRAINING.but(schedule=Cosine(peak=1e-2, updates=50)))
+    assert longer.training_of(1.0).rate(51) == 0 < longer.training_of(1.0).rate(50)
+
+
+def test_a_warmup_beyond_the_budget_is_refused_with_a_line(task: TinyTask) -> None:
+    long = TRAINING.but(schedule=InverseSquareRoot(peak=2e-2, warmup=15))
+    found = evaluate(START, task, TRIAL.but(training=long), OPEN, seed=1)
+    assert (found.cause, found.updates) == ("time-out", 0)
+    assert found.reason == (
+        "the budget of 14 s gives this program 14 updates, fewer than the 15 of the warm-up (training.schedule.warmup)"
+    )
+    assert evaluate(START, task, TRIAL.but(training=long, budget=15), OPEN, seed=1).finished
+    with pytest.raises(RequestError, match=r"the start cannot be trained: time-out: .* shorten the warm-up"):
+        begin(task, SETTINGS.but(training=long)).step()
+
+
+def swept(task: TinyTask, path: Path, *, stop: int | None = None) -> tuple[Trial, Swept | None]:
+    """The rate of the start among 4e-10, 2e-2 and 1e6, stopped after so many measurements and gone on."""
+    trial = TRIAL.but(budget=320, hurdles=0, training=TRAINING.but(schedule=InverseSquareRoot()))
+    grid = Sweep(middle=2e-2, factor=5e7, decline=0.0, validation_tokens=240)
+    measured = task.evaluate
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    with Run.create(path, {}, seed=1, command="test") as run, pytest.MonkeyPatch.context() as patch:
+        if stop is not None:
+            left = [stop]
+
+            def evaluated(model: Any, batches: Any) -> float:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Stopped
+                return measured(model, batches)
+
+            patch.setattr(task, "evaluate", evaluated)
+            with pytest.raises(Stopped):
+                rated(START, task, trial, grid, 3, Stage(run, "start"))
+            patch.setattr(task, "evaluate", measured)
+        return rated(START, task, trial, grid, 3, Stage(run, "start"))
+
+
+def test_a_program_has_its_own_rate_and_a_stopped_sweep_goes_on(task: TinyTask, tmp_path: Path) -> None:
+    trial, found = swept(task, tmp_path / "whole")
+    assert found is not None
+    assert trial.training.schedule.peak == found.peak == 2e-2
+    assert trial.training.schedule.warmup == 0.125  # a share still: of the updates of whichever program
+    assert swept(task, tmp_path / "stopped", stop=2) == (trial, found)
+    assert rated(START, task, TRIAL, Sweep(), 3, None) == (TRIAL, None)  # type: ignore[arg-type]
+    job = Job(4, START, OPEN, peak=1e-3)
+    here = Here(task, TRIAL, 1)
+    here.submit(job)
+    assert here.take(4).curve == evaluate(START, task, TRIAL.at(1e-3), OPEN, seed=1, number=4).curve
+
+
+def test_a_program_that_cannot_be_tried_or_always_fails_says_why_in_its_trial(task: TinyTask, tmp_path: Path) -> None:
+    trial = TRIAL.but(budget=320, hurdles=0, training=TRAINING.but(schedule=InverseSquareRoot()))
+    with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
+        outside = trial.but(parameters=2 * core_parameters(START))
+        for name, one, cause in (
+            ("size", outside, "over the size limit"),
+            ("slow", trial.but(patience=1e-9), "time-out"),
+        ):
+            found, sweep = rated(START, task, one, Sweep(middle=2e-2), 3, Stage(run, name))
+            assert (found.training.schedule.peak, sweep) == (2e-2, None)
+            assert evaluate(START, task, found, (), seed=1).cause == cause

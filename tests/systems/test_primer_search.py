@@ -26,6 +26,8 @@ from nasformer.runs.stage import Quiet
 from nasformer.spaces.known_programs import primer_ez
 from nasformer.spaces.program import Program, digest
 from nasformer.spaces.program_text import program_text, read_program_file
+from nasformer.strategies import workers
+from nasformer.strategies.evaluate_program import step_seconds
 from nasformer.tasks.language import LanguageTask
 from nasformer.tasks.pretrained import load_language_model
 from nasformer.tasks.windows import Windows
@@ -220,6 +222,41 @@ def test_of_two_changes_one_alone_is_the_other_left_out(corpus: Path, tmp_path: 
     assert [one["change"] for one in told] == ["PROJECTION", "RELU"]
     assert projection["inserted"] == relu["ablated"] != projection["ablated"] == relu["inserted"]
     assert len(list((tmp_path / "run" / "rows" / "retrained").iterdir())) == 4  # each is trained once for each start
+
+
+def test_every_arm_and_every_retrained_program_has_its_own_rate(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasformer.training.sweep.SHORTEST", 1)
+    changes = [
+        "strategy.training.schedule={kind: inverse_square_root}",
+        "sweep.share=0.5",
+        "sweep.validation_tokens=64",
+    ]
+    recipe = read_recipe("primer-demo", [*words(corpus)[2:], *changes, "strategy.programs=2", "strategy.budget=0.08"])
+    peaks: list[float] = []
+    evaluate = workers.evaluate
+
+    def evaluated(program: Program, task: Any, trial: Any, *others: Any) -> Any:
+        peaks.append(trial.training.schedule.peak)
+        return evaluate(program, task, trial, *others)
+
+    monkeypatch.setattr(workers, "evaluate", evaluated)
+    with Run.create(tmp_path / "run", recipe.data(), seed=1, command="c") as run:
+        search = PrimerExperiment(recipe, run, Quiet())
+        search._best("search", search.strategy)
+        told = search._searched("search")
+        assert peaks[:2] == [told["peak"]] * 2
+        assert len(set(peaks)) > 1
+        arm = search.control("primer_ez", None)
+        step = step_seconds(Program.read(arm["architecture"]), search.task, search.trial)
+        assert arm["sweep_seconds"] == pytest.approx(arm["sweep_updates"] * step)
+        assert 0 < arm["sweep_seconds"] <= 0.5 * 0.08
+        assert arm["sweep_updates"] < arm["scorecard"]["updates"]
+        swept = {event["of"]: event["peak"] for event in run.events("sweep")}
+    assert swept["primer_ez"] == arm["peak"]
+    assert swept["search"] == told["peak"]
+    assert sum(name.startswith("program_") for name in swept) >= 2
 
 
 def test_the_test_split_is_not_read_before_the_choice(finished: Path, reads: list[str]) -> None:

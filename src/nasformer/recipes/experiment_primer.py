@@ -1,6 +1,7 @@
 """A search of programs carried out: evolution, its best retrained from fresh starts, and the controls at equal budget.
 
-Every arm is trained several times from different starts on the same calibrated budget. What is chosen is chosen on the
+Every arm is trained several times from different starts on the same calibrated budget, at its own best rate where the
+recipe gives none; the search has that of its start. What is chosen is chosen on the
 validation split; what is reported comes from fresh starts that the choice has not seen, and only they read the test
 split.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
@@ -31,8 +33,9 @@ from nasformer.spaces.program_changes import changes
 from nasformer.spaces.program_space import ProgramSpace
 from nasformer.spaces.program_text import program_text
 from nasformer.strategies.drive import drive
-from nasformer.strategies.evaluate_program import Evaluation, Trial, trained
+from nasformer.strategies.evaluate_program import Evaluation, Trial, step_seconds, trained
 from nasformer.strategies.primer import Primer, PrimerSearch
+from nasformer.strategies.program_rate import rated
 from nasformer.strategies.workers import Job, evaluator
 from nasformer.tasks.scorecard import Scorecard
 
@@ -70,8 +73,7 @@ class PrimerExperiment(Experiment):
         """Search, retrain the best, and choose among them on validation; the row of the chosen one."""
         chosen, evaluations = self._best("search", self.strategy)
         self.run.write_text("architectures/best.txt", program_text(chosen))
-        searched = self.run.read_json("evolution/search.json")["summary"]
-        row = self._row("found", chosen, evaluations=evaluations) | {"search": searched}
+        row = self._row("found", chosen, evaluations=evaluations) | {"search": self._searched("search")}
         return row if self.strategy.programs else row | {"label": "start, other fresh starts"}
 
     def control(self, name: str, found: Any) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class PrimerExperiment(Experiment):
         start = self.space.template
         if name == "random_mutation":
             chosen, evaluations = self._best("random_mutation_search", self.strategy.but(tournament=1))
-            searched = self.run.read_json("evolution/random_mutation_search.json")["summary"]
+            searched = self._searched("random_mutation_search")
             return self._row(name, chosen, evaluations=evaluations) | {"search": searched}
         if name == "start":
             return self._row(name, start, runs=self.strategy.confirmation.noise)
@@ -94,7 +96,8 @@ class PrimerExperiment(Experiment):
 
     def _best(self, stage: str, strategy: Primer) -> tuple[Program, int]:
         """The program of a search with the best mean validation loss over fresh starts, and how many were tried."""
-        search = strategy.begin(
+        trial, _ = self._rated("search", self.space.template, self.trial)
+        search = strategy.but(training=trial.training).begin(
             self.space,
             self.recipe.objective,
             self.task,
@@ -113,6 +116,24 @@ class PrimerExperiment(Experiment):
         self._remember(stage, search, top, losses)
         return top[_best_of(losses)], len(search.members)
 
+    def _rated(self, name: str, program: Program, trial: Trial) -> tuple[Trial, dict[str, Any]]:
+        """How a program is tried at its own best rate; that and what the sweep cost, in updates and in seconds of the
+        budget, as rows tell it."""
+        seed = self.seed("sweep", name)
+        found, swept = rated(program, self.task, trial, self.recipe.sweep, seed, self.stage(name))
+        told: dict[str, Any] = {"peak": found.training.schedule.peak, "sweep_updates": 0, "sweep_seconds": 0.0}
+        if swept is not None and swept.updates:
+            told |= {
+                "sweep_updates": swept.updates,
+                "sweep_seconds": swept.updates * step_seconds(program, self.task, trial),
+            }
+        return found, told
+
+    def _searched(self, stage: str) -> dict[str, Any]:
+        """A search in numbers, with the rate that it had."""
+        _, told = self._rated("search", self.space.template, self.trial)
+        return dict(self.run.read_json(f"evolution/{stage}.json")["summary"]) | told
+
     def _retrained(self, stage: str, programs: Sequence[Program]) -> list[list[float]]:
         """The final validation losses of each program from each fresh start."""
         place, runs = self.stage(stage), self.strategy.confirmation.runs
@@ -130,8 +151,10 @@ class PrimerExperiment(Experiment):
             self.trial,
             self.seed("confirmation"),
         ) as work:
-            for path in missing:
-                work.submit(jobs[path])
+            for done, path in enumerate(missing):
+                place.progress(done, len(missing), "finding rates")
+                trial, _ = self._rated(f"program_{_key(jobs[path].program)[:8]}", jobs[path].program, self.trial)
+                work.submit(replace(jobs[path], peak=trial.training.schedule.largest()))
             for done, path in enumerate(missing, start=len(jobs) - len(missing)):
                 place.progress(done, len(jobs), "training from fresh starts")
                 self.run.write_json(path, work.take(jobs[path].number).data())
@@ -144,7 +167,7 @@ class PrimerExperiment(Experiment):
     ) -> dict[str, Any]:
         """A program trained from several fresh starts, this arm's own: quality as mean and 95 % interval over those
         that give numbers; where none does, the row says why and has no scorecard."""
-        trial = (trial or self.trial).but(marks=MARKS)
+        trial, rate = self._rated(name, program, (trial or self.trial).but(marks=MARKS))
         stage, seed = self.stage(name), self.seed("report", name)
         count = runs or self.strategy.confirmation.runs
         models: dict[int, nn.Module | None] = {}
@@ -161,6 +184,7 @@ class PrimerExperiment(Experiment):
             tried.append((Evaluation.read(written["evaluation"]), written["quality"]))
         done = [(run, evaluation, quality) for run, (evaluation, quality) in enumerate(tried) if quality is not None]
         row = {"architecture": program.data(), "curves": [_curve(one) for _, one, _ in done], "budget": trial.budget}
+        row |= rate
         if not done:
             reason = f"it fails from every fresh start: {tried[0][0].reason}"
             if name == "found":
@@ -182,7 +206,7 @@ class PrimerExperiment(Experiment):
             core_parameters=core_parameters(program),
             total_parameters=total_parameters(program, self.settings),
             flops=core_flops(program),
-            updates=round(fmean([one.updates for _, one, _ in done])),
+            updates=round(fmean([one.updates for _, one, _ in done])) + rate["sweep_updates"],
             evaluations=evaluations,
             seconds=sum(one.seconds for one, _ in tried),
         )

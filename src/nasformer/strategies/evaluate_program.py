@@ -54,9 +54,9 @@ class Trial(Value):
 
     `budget` seconds of calibrated cost, charged by `step_cost`, with `hurdles` on the way, and at the parts `marks` of
     the budget the loss is measured as well; `training` gives batches, schedule and weight decay, and the budget how
-    many updates. Losses are measured on about `validation_tokens` tokens, which is not charged: those of
-    `validation_seed`, so that what is compared is measured on the same text, or where that is None those of the
-    evaluation's own seed. The core parameters must be within 8 % of `parameters` (None: any).
+    many updates, to which the schedule is fitted. Losses are measured on about `validation_tokens` tokens, which is not
+    charged: those of `validation_seed`, so that what is compared is measured on the same text, or where that is None
+    those of the evaluation's own seed. The core parameters must be within 8 % of `parameters` (None: any).
     A program is given up when its updates take `patience` times the CPU time that they are charged, and not begun where
     what it writes in one update exceeds `memory` bytes.
     """
@@ -72,6 +72,19 @@ class Trial(Value):
     patience: Annotated[float, Field(gt=0)] = 20.0
     memory: Annotated[Count, Field(ge=1)] = 8 * 2**30
 
+    def updates(self, step: float) -> int:
+        """How many updates at `step` seconds the budget gives."""
+        return max(1, math.floor(self.budget / step))
+
+    def training_of(self, step: float) -> Training:
+        """How a program is trained whose updates cost `step` seconds."""
+        updates = self.updates(step)
+        return self.training.but(updates=updates, schedule=self.training.schedule.fitted(updates))
+
+    def at(self, peak: float) -> Trial:
+        """This trial with a peak that is known."""
+        return self.but(training=self.training.at(peak))
+
     def refused(self, counted: Features) -> tuple[Cause, str] | None:
         """Why a program is not begun whose update takes what was counted; None where it is."""
         step = self.step_cost.seconds(counted)
@@ -79,6 +92,10 @@ class Trial(Value):
             return "out of memory", f"an update writes {written:,.0f} bytes, expected {self.memory:,}"
         if step > self.budget:
             return "time-out", f"an update costs {step:.3g} s, the budget is {self.budget:g} s"
+        updates = self.updates(step)
+        if (warmup := self.training.schedule.warmup_updates(updates)) > updates:
+            given = f"the budget of {self.budget:g} s gives this program {updates:,} updates"
+            return "time-out", f"{given}, fewer than the {warmup:,} of the warm-up (training.schedule.warmup)"
         return None
 
 
@@ -131,7 +148,9 @@ def invalid(cause: Cause, reason: str, parameters: int = 0) -> Evaluation:
     return Evaluation(parameters, cause=cause, reason=reason)
 
 
-class _InvalidError(Exception):
+class InvalidError(Exception):
+    """Why a program cannot be tried further."""
+
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
         self.cause = cause
@@ -160,14 +179,14 @@ def _attempted(
     program: Program, task: Task, trial: Trial, bars: Sequence[float | None], seed: int, number: int
 ) -> tuple[Evaluation, nn.Module | None]:
     with one_thread():
-        attempt = _Attempt(program, task, trial, seed, number)
+        attempt = Attempt(program, task, trial, seed, number)
         try:
             return attempt.run(bars), attempt.model
-        except _InvalidError as error:
+        except InvalidError as error:
             return replace(attempt.found, cause=error.cause, reason=str(error)), None
 
 
-class _Attempt:
+class Attempt:
     """One program on trial; `found` is what is known of it so far."""
 
     def __init__(self, program: Program, task: Task, trial: Trial, seed: int, number: int) -> None:
@@ -178,21 +197,20 @@ class _Attempt:
     def run(self, bars: Sequence[float | None]) -> Evaluation:
         """From the checks to the end of the budget, or to the hurdle that is not passed."""
         trial = self.trial
-        self.model = model = self._checked()
-        step = self.found.step_seconds
-        trainer = Trainer(model, self.task, trial.training, derive(self.seed, "program", self.number))
+        step, trainer = self.checked(), self.trainer()
+        model = trainer.model
         text = self.seed if trial.validation_seed is None else trial.validation_seed
         generator = np.random.default_rng(derive(text, "validation"))
         batches = [batch.to(trainer.device.device) for batch in self.task.draw(trial.validation_tokens, generator)]
         hurdles = list(enumerate(hurdle_times(trial.budget, trial.hurdles)))
         marks = [(None, part * trial.budget) for part in (*trial.marks, 1.0)]
         for hurdle, seconds in sorted([*hurdles, *marks], key=lambda stop: stop[1]):
-            self._train(trainer, until=max(1, math.floor(seconds / step)))
+            self.train(trainer, until=max(1, math.floor(seconds / step)))
             with _blamed("error"):
                 loss = self.task.evaluate(model, batches)
                 check_trained(model, batches[0].input[:4])
             if not math.isfinite(loss):
-                raise _InvalidError("loss is no number", f"the validation loss became {loss}")
+                raise InvalidError("loss is no number", f"the validation loss became {loss}")
             point = Point(self.found.cost, trainer.updates, loss)
             self.found = replace(self.found, curve=(*self.found.curve, point))
             if hurdle is not None:
@@ -201,8 +219,16 @@ class _Attempt:
                 self.found = replace(self.found, passed=hurdle + 1)
         return replace(self.found, finished=True)
 
-    def _checked(self) -> nn.Module:
-        """The network of a program that may be tried at all."""
+    def trainer(self, training: Training | None = None) -> Trainer:
+        """The program, checked before, at the beginning of its training: that which the budget gives, or another."""
+        settings = self.task.model_settings(NO_DROPOUT)
+        with _blamed("error"):
+            self.model = build(self.program, settings, seed=derive(self.seed, "weights", self.number))
+        training = training or self.trial.training_of(self.found.step_seconds)
+        return Trainer(self.model, self.task, training, derive(self.seed, "program", self.number))
+
+    def checked(self) -> float:
+        """The seconds that an update costs of a program that may be tried at all."""
         program, trial = self.program, self.trial
         settings = self.task.model_settings(NO_DROPOUT)
         batch, length = _shape(self.task, trial.training)
@@ -211,7 +237,7 @@ class _Attempt:
         self.found = replace(self.found, parameters=parameters)
         if trial.parameters is not None and abs(parameters / trial.parameters - 1) > TOLERANCE:
             wanted = f"expected {trial.parameters:,} ± {TOLERANCE:.0%}"
-            raise _InvalidError("over the size limit", f"{parameters:,} core parameters, {wanted}")
+            raise InvalidError("over the size limit", f"{parameters:,} core parameters, {wanted}")
         with _blamed("no valid shape"):
             counted = features(program, settings, batch, length)
         step = trial.step_cost.seconds(counted)
@@ -219,13 +245,12 @@ class _Attempt:
             raise RequestError(f"strategy.step_cost charges {step} seconds for an update; expected a positive price")
         self.found = replace(self.found, step_seconds=step)
         if refused := trial.refused(counted):
-            raise _InvalidError(*refused)
+            raise InvalidError(*refused)
         with _blamed("loss is no number"):
             check_causal(program, length, derive(self.seed, "guard", self.number))
-        with _blamed("error"):
-            return build(program, settings, seed=derive(self.seed, "weights", self.number))
+        return step
 
-    def _train(self, trainer: Trainer, until: int) -> None:
+    def train(self, trainer: Trainer, until: int) -> None:
         """Updates up to a number of them; the first one must have a gradient in the blocks."""
         trainer.model.train()
         start, before = time.thread_time(), self.found.seconds
@@ -233,15 +258,15 @@ class _Attempt:
             with _blamed("error"):
                 loss, _ = trainer.differentiate()
                 if trainer.updates == 1 and not _gradient(trainer.model):
-                    raise _InvalidError("no gradient", "the gradient of every weight of the blocks is zero")
+                    raise InvalidError("no gradient", "the gradient of every weight of the blocks is zero")
                 trainer.apply()
             if not math.isfinite(loss):
-                raise _InvalidError("loss is no number", f"the training loss became {loss} at update {trainer.updates}")
+                raise InvalidError("loss is no number", f"the training loss became {loss} at update {trainer.updates}")
             cost, seconds = trainer.updates * self.found.step_seconds, before + time.thread_time() - start
             self.found = replace(self.found, updates=trainer.updates, cost=cost, seconds=seconds)
             if seconds > self.trial.patience * max(cost, self.trial.budget / 100):
                 took = f"{trainer.updates} updates took {seconds:.1f} s and are charged {cost:.1f} s"
-                raise _InvalidError("time-out", took)
+                raise InvalidError("time-out", took)
 
 
 def _gradient(model: nn.Module) -> bool:
@@ -257,16 +282,16 @@ def _blamed(cause: Cause) -> Iterator[None]:
     try:
         yield
     except LeakError as error:
-        raise _InvalidError("leaks from the future", str(error)) from None
+        raise InvalidError("leaks from the future", str(error)) from None
     except RequestError as error:
-        raise _InvalidError(cause, str(error)) from None
-    except _InvalidError:
+        raise InvalidError(cause, str(error)) from None
+    except InvalidError:
         raise
     except Exception as error:
         memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error)
         line = next(iter(str(error).splitlines()), "")
         line = line if isinstance(error, RuntimeError) and line else f"{type(error).__name__}: {line}"
-        raise _InvalidError("out of memory" if memory else "error", line) from None
+        raise InvalidError("out of memory" if memory else "error", line) from None
 
 
 @contextmanager
@@ -278,6 +303,12 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def step_seconds(program: Program, task: Task, trial: Trial) -> float:
+    """What an update of a program is charged."""
+    batch, length = _shape(task, trial.training)
+    return trial.step_cost.seconds(features(program, task.model_settings(NO_DROPOUT), batch, length))
 
 
 def _shape(task: Task, training: Training) -> tuple[int, int]:

@@ -43,11 +43,11 @@ from nasformer.strategies.strategy import Progress
 from nasformer.strategies.workers import Evaluator, Job, evaluator
 from nasformer.tasks.task import Task
 from nasformer.training.randomness import derive
-from nasformer.training.schedule import Cosine, InverseSquareRoot
+from nasformer.training.schedule import InverseSquareRoot
 from nasformer.training.trainer import Training
 
 REMEDIES: dict[Cause, str] = {
-    "time-out": "raise strategy.budget or strategy.patience",
+    "time-out": "raise strategy.budget or strategy.patience, or shorten the warm-up",
     "out of memory": "raise strategy.memory or lower strategy.training.batch_tokens",
     "over the size limit": "change strategy.parameters",
 }
@@ -82,10 +82,13 @@ class Primer(Value):
     predecessors. Either way the result is the same for any number of `workers`; at most `together` (`staleness` + 1)
     of them are busy.
 
-    `training.updates` is not used: the budget says how many there are, so a schedule cannot end with them;
-    `training.validate_every` and the averaging are not either. With `length_bound` programs may learn vectors along
-    time, for the length of the task's sequences. `confirmation` is what an experiment does with the result.
-    `validation_tokens`, `patience`, `memory` and `step_cost` are those of a `Trial`.
+    `training.updates` is not used: the budget says how many each program gets, and the schedule is fitted to them;
+    `training.validate_every` and the averaging are not either. Hurdles compare programs in the middle of their
+    training, where a rate that falls from the warm-up on tells more of the end than one that falls at the end only; so
+    an inverse square root is the default. A peak that is `auto` is found by an experiment before the search, with the
+    start. With `length_bound` programs may learn vectors along time, for the length of the task's sequences.
+    `confirmation` is what an experiment does with the result. `validation_tokens`, `patience`, `memory` and `step_cost`
+    are those of a `Trial`.
     """
 
     kind: Literal["primer"] = "primer"
@@ -98,7 +101,7 @@ class Primer(Value):
     together: Annotated[int, Field(ge=1)] = 8
     staleness: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=1)] = 1
-    training: Training = Training(schedule=InverseSquareRoot(peak=3e-3, warmup=50))
+    training: Training = Training(schedule=InverseSquareRoot())
     validation_tokens: Annotated[Count, Field(ge=16)] = 16_384
     parameters: Positive | None = None
     patience: Annotated[float, Field(gt=0)] = 20.0
@@ -114,12 +117,6 @@ class Primer(Value):
             raise RequestError(
                 f"a tournament of {self.tournament} among a population of {self.population}; expected a tournament of "
                 f"at most the population: lower strategy.tournament or raise strategy.population"
-            )
-        if isinstance(self.training.schedule, Cosine) and self.training.schedule.updates is None:
-            raise RequestError(
-                "a cosine goes down over strategy.training.updates, and here the budget says how many updates each "
-                "program gets; expected a schedule that does not depend on them: set strategy.training.schedule to "
-                "{kind: inverse_square_root, peak: …, warmup: …}, or the length in strategy.training.schedule.updates"
             )
         return self
 

@@ -38,11 +38,13 @@ FALSE_STARTS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """A program to evaluate: its number in the search, and the bars that hold for it."""
+    """A program to evaluate: its number in the search, the bars that hold for it, and its own peak of the rate (None:
+    that of the trial)."""
 
     number: int
     program: Program
     bars: tuple[float | None, ...]
+    peak: float | None = None
 
 
 class Evaluator(Protocol):
@@ -75,7 +77,7 @@ class Here:
     def take(self, number: int) -> Evaluation:
         """Do the job."""
         job = self.jobs.pop(number)
-        return evaluate(job.program, self.task, self.trial, job.bars, self.seed, job.number)
+        return evaluate(job.program, self.task, _own(self.trial, job.peak), job.bars, self.seed, job.number)
 
     def close(self) -> None:
         """Nothing to give up."""
@@ -156,7 +158,7 @@ class Workers:
             if worker.job is None and self._waiting:
                 worker.job = self._waiting.popleft()
                 job = worker.job
-                data = {"number": job.number, "program": job.program.data(), "bars": job.bars}
+                data = {"number": job.number, "program": job.program.data(), "bars": job.bars, "peak": job.peak}
                 with suppress(OSError):  # a dead one is heard of in `take`
                     worker.connection.send_bytes(json.dumps(data).encode())
 
@@ -229,7 +231,8 @@ def work(connection: Connection, setup: str) -> None:
         while True:
             job = json.loads(connection.recv_bytes())
             bars: Sequence[float | None] = job["bars"]
-            found = evaluate(Program.read(job["program"]), task, trial, bars, data["seed"], job["number"])
+            own = _own(trial, job["peak"])
+            found = evaluate(Program.read(job["program"]), task, own, bars, data["seed"], job["number"])
             connection.send_bytes(json.dumps(found.data()).encode())
     except EOFError:
         return
@@ -237,6 +240,11 @@ def work(connection: Connection, setup: str) -> None:
         known = isinstance(error, RequestError | RunError)
         text = str(error) if known else "".join(traceback.format_exception(error))
         connection.send_bytes(json.dumps({"error": text}).encode())
+
+
+def _own(trial: Trial, peak: float | None) -> Trial:
+    """How a program with a peak of its own is tried."""
+    return trial if peak is None else trial.at(peak)
 
 
 def _task(module: str, name: str, settings: Any, cache: str | None) -> Task:
