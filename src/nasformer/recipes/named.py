@@ -20,8 +20,8 @@ from nasformer.tasks.images import Images
 from nasformer.tasks.language import Language
 from nasformer.tasks.translation import Translation
 from nasformer.training.schedule import ConstantThenDecay, Cosine, InverseSquareRoot
+from nasformer.training.sweep import Sweep
 from nasformer.training.trainer import Training
-
 
 SMALL: dict[str, Any] = {
     "dims": [48, 64, 96],
@@ -205,7 +205,10 @@ def primer_paper() -> Recipe:
 
 
 def primer() -> Recipe:
-    """Some hundred programs for one machine: the small-scale protocol for two CPU cores (docs/papers/primer.md §8)."""
+    """Some hundred programs for one machine: the small-scale protocol for two CPU cores (docs/papers/primer.md §8).
+
+    Batches are a quarter of the paper's, so that the budget gives the start 400 updates and rates can be told apart.
+    """
     return primer_paper().but(
         name="primer",
         published=False,
@@ -220,7 +223,7 @@ def primer() -> Recipe:
             pool=48,
             workers=2,
             confirmation=Confirmation(top=10, runs=5),
-            training=Training(weight_decay=0.0, schedule=InverseSquareRoot(peak=3e-3, warmup=20)),
+            training=Training(batch_tokens=1_024, weight_decay=0.0, schedule=InverseSquareRoot()),
         ),
         controls=(
             *("start", "random_mutation", "gelu", "squared_relu", "convolved", "transformer_plus_plus", "primer_ez"),
@@ -234,8 +237,9 @@ def primer_demo() -> Recipe:
     recipe = primer()
     small = {"programs": 24, "population": 8, "tournament": 3, "budget": 2.0, "together": 4}
     confirmation = Confirmation(top=3, runs=2, noise=3, lineage=False, changes=False)
-    strategy = recipe.strategy.but(**small, confirmation=confirmation)
-    return recipe.but(name="primer-demo", strategy=strategy, controls=("start", "primer_ez"))
+    training = recipe.strategy.training.but(batch_tokens=256)
+    strategy = recipe.strategy.but(**small, confirmation=confirmation, training=training)
+    return recipe.but(name="primer-demo", strategy=strategy, sweep=Sweep(share=0.25), controls=("start", "primer_ez"))
 
 
 def rome_paper() -> Recipe:
@@ -246,9 +250,12 @@ def rome_paper() -> Recipe:
         name="rome-paper",
         task=image_task(),
         space=NamedSpace(name="s0", settings={"channels": 16, "cells": 8}),
-        strategy=Rome(training=_sampled(updates=19_550, images=64), samples=7),
+        strategy=Rome(
+            training=image_training(updates=19_550, images=64).but(schedule=Cosine(peak=0.05, end=0.001)), samples=7
+        ),
         fine_tune=image_training(updates=312_500),
         trained={"channels": 36, "cells": 20},
+        published=True,
         controls=("random_architecture", "gdas", "darts", "darts_v2", "gdas_v1"),
         random_architectures=3,
     )
@@ -269,10 +276,13 @@ def gdas_paper() -> Recipe:
     )
 
 
-def _sampled(updates: int, images: int) -> Training:
-    """How the weights of an image supernet are trained (docs/papers/rome.md §3)."""
-    schedule = Cosine(peak=0.05, end=0.001)
-    return image_training(updates=updates, images=images).but(schedule=schedule)
+IMAGES_SWEPT = Sweep(validation_tokens=512)
+"""Of an image task what is counted are images, of which fewer tell rates apart than tokens."""
+
+
+def _images(updates: int, images: int = 96) -> Training:
+    """How image networks and supernets are trained at a rate that is found."""
+    return image_training(updates=updates, images=images).but(schedule=Cosine(warmup=0.125))
 
 
 def rome() -> Recipe:
@@ -283,10 +293,12 @@ def rome() -> Recipe:
     """
     return rome_paper().but(
         name="rome",
+        published=False,
+        sweep=IMAGES_SWEPT,
         task=Images(),
         space=NamedSpace(name="s0", settings={"channels": 8, "cells": 5}),
-        strategy=Rome(training=_sampled(updates=1_000, images=64), samples=4, logits=CELL_LOGITS.but(rate=5e-3)),
-        fine_tune=image_training(updates=3_000),
+        strategy=Rome(training=_images(updates=1_000, images=64), samples=4, logits=CELL_LOGITS.but(rate=5e-3)),
+        fine_tune=_images(updates=3_000),
         trained={"channels": 16, "cells": 8},
         controls=("random_architecture", "gdas", "darts_v2"),
     )
@@ -298,8 +310,8 @@ def rome_small() -> Recipe:
         name="rome-small",
         task=Images(size=16, evaluation_images=2_000),
         space=NamedSpace(name="s2", settings={"channels": 8, "cells": 5}),
-        strategy=Rome(training=_sampled(updates=300, images=64), samples=3, logits=CELL_LOGITS.but(rate=1e-2)),
-        fine_tune=image_training(updates=800, images=64, peak=0.05),
+        strategy=Rome(training=_images(updates=320, images=64), samples=3, logits=CELL_LOGITS.but(rate=1e-2)),
+        fine_tune=_images(updates=800, images=64),
         trained={},
         controls=("random_architecture", "gdas", "darts"),
     )
@@ -311,15 +323,14 @@ def rome_nasbench201() -> Recipe:
     return rome_small().but(
         name="rome-nasbench201",
         space=NamedSpace(name="nasbench201-two-inputs", settings={"channels": 16, "cells": 1}),
-        strategy=Rome(training=_sampled(updates=400, images=64), samples=4, logits=CELL_LOGITS.but(rate=1e-2)),
+        strategy=Rome(training=_images(updates=400, images=64), samples=4, logits=CELL_LOGITS.but(rate=1e-2)),
         trained={"cells": 5},
     )
 
 
 def rome_language() -> Recipe:
     """Cells for language models for two CPU cores: T0 (docs/papers/rome.md §8), beside the Transformer of its size."""
-    schedule = InverseSquareRoot(peak=3e-3, warmup=60)
-    training = Training(updates=600, batch_tokens=2_048, schedule=schedule)
+    training = Training(updates=600, batch_tokens=2_048)
     return Recipe(
         name="rome-language",
         task=Language(length=64, evaluation_tokens=262_144),
