@@ -29,6 +29,7 @@ TINY = [
     "fine_tune.updates=4",
     "fine_tune.batch_tokens=128",
     "controls=[random_architecture,uniform_sampling,plain_darts,other_zero,transformer]",
+    "random_architectures=1",
 ]
 """Changes to the small recipe."""
 PROGRAM = [sys.executable, "-c", "from nasformer.cli import main; main()"]

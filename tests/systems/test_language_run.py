@@ -236,6 +236,7 @@ def test_a_space_of_language_models_is_searched(
         "space": DecoderOnly(decoder=Decoder(dim=one_of(16, 32), layers=layers)).data(),
         "strategy": {"kind": "shrinknas"},
         "controls": ["random_architecture", "transformer", "lite_transformer", "random_search"],
+        "random_architectures": 1,
     }
     recipe = tmp_path / "recipe.json"
     recipe.write_text(Recipe.read(data).json_text(), encoding="utf-8")

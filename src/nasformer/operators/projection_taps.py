@@ -38,7 +38,7 @@ class ProjectionTaps(nn.Module):
         x = with_past(zero_padding(x, padding), self.kernel, cache)
         if not self.causal:
             x = F.pad(x, (0, 0, 0, self.kernel // 2))
-            taps = taps[:, _latest_first(self.kernel)]
+            taps = torch.stack([taps[:, place] for place in _latest_first(self.kernel)], dim=1)
         return filtered(x, taps)[:, -time:]
 
 
