@@ -20,12 +20,13 @@ from nasformer.spaces.reversible import ReversibleDecoderOnly, ReversibleLayer, 
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Attention, FeedForward, Identity
 from nasformer.strategies.bilevel import BilevelSearch
-from nasformer.strategies.bilevel_rate import RatedSearch, update_cost
+from nasformer.strategies.bilevel_rate import RatedSearch, mean_loss, update_cost
 from nasformer.strategies.darts import Darts
 from nasformer.strategies.gdas import Gdas
 from nasformer.strategies.objective import Objective
 from nasformer.strategies.pc_darts import PcDarts
 from nasformer.strategies.rome import Rome
+from nasformer.strategies.rules import Logits
 from nasformer.supernets.named import supernet_of
 from nasformer.training.schedule import AUTO, Cosine
 from nasformer.training.sweep import Sweep, Swept, found_rate
@@ -35,7 +36,7 @@ UPDATES = 320
 AUTOMATIC = TRAINING.but(updates=UPDATES, schedule=Cosine(), record_every=50)
 GRID = Sweep(middle=0.05, factor=5e7, decline=0.0)
 """1e-9, 0.05 and 2.5e6."""
-METHODS = {"darts": Darts, "rome": lambda **fields: Rome(samples=2, **fields), "gdas": Gdas}
+METHODS: dict[str, Any] = {"darts": Darts, "rome": lambda **fields: Rome(samples=2, **fields), "gdas": Gdas}
 
 
 def begin(settings: Any, task: Any = None) -> BilevelSearch:
@@ -94,12 +95,14 @@ def test_a_sweep_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_a_search_that_waited_goes_on_where_it_was(method: Any) -> None:
-    once, twice = (trainee(method, AUTOMATIC.but(updates=16).at(0.05)) for _ in range(2))
+    tasks = Hill(), Hill()
+    once, twice = (trainee(method, AUTOMATIC.but(updates=16).at(0.05), task) for task in tasks)
     once.train(16)
     twice.train(8)
     before = twice.loss()
     twice.train(16)
     assert twice.loss() == once.loss() != before
+    assert tasks[0].calls == tasks[1].calls  # no update twice
 
 
 def test_a_search_that_goes_back_has_failed() -> None:
@@ -113,10 +116,11 @@ def test_rates_are_measured_on_the_same_selections_or_on_the_mixture() -> None:
     for name, method in METHODS.items():
         seen = []
         for peak in (1e-9, 0.05):
-            search = begin(method(training=AUTOMATIC.but(updates=4).at(peak)))
-            found = RatedSearch(lambda search=search: search, 5, 16)  # type: ignore[misc]
-            found.train(4)
-            ran = search.supernet.ran[-1 if name == "darts" else -8 :]  # type: ignore[attr-defined]
+            search = begin(method(training=AUTOMATIC.but(updates=4).at(peak), logits=Logits(rate=100 * peak)))
+            RatedSearch(lambda search=search: search, 5, 16).train(4)  # type: ignore[misc]
+            ran: list[Any] = search.supernet.ran  # type: ignore[attr-defined]
+            ran.clear()
+            mean_loss(search, 5, 16)
             seen.append([{key: chosen.options for key, chosen in one.items()} for one in ran])
             if name == "darts":
                 shares = {key: chosen.weights for key, chosen in ran[0].items() if chosen.weights is not None}

@@ -403,6 +403,8 @@ def test_a_warmup_beyond_the_budget_is_refused_with_a_line(task: TinyTask) -> No
     assert found.reason == (
         "the budget of 14 s gives this program 14 updates, fewer than the 15 of the warm-up (training.schedule.warmup)"
     )
+    with pytest.raises(RequestError, match=r"schedule\.warmup is 15 updates, and the training has 14"):
+        TRIAL.but(training=long).training_of(1.0)
     assert evaluate(START, task, TRIAL.but(training=long, budget=15), OPEN, seed=1).finished
     with pytest.raises(RequestError, match=r"the start cannot be trained: time-out: .* shorten the warm-up"):
         begin(task, SETTINGS.but(training=long)).step()

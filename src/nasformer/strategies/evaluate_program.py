@@ -79,7 +79,7 @@ class Trial(Value):
     def training_of(self, step: float) -> Training:
         """How a program is trained whose updates cost `step` seconds."""
         updates = self.updates(step)
-        return self.training.but(updates=updates, schedule=self.training.schedule)
+        return self.training.but(updates=updates, schedule=self.training.schedule.fitted(updates))
 
     def at(self, peak: float) -> Trial:
         """This trial with a peak that is known."""
