@@ -14,6 +14,8 @@ from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from nasformer.errors import RequestError
 from nasformer.measures.training_cost import update_flops
 from nasformer.models.build import build
@@ -21,7 +23,7 @@ from nasformer.recipes.fixed import Size, plain_networks
 from nasformer.recipes.measure import pooled
 from nasformer.spaces.named import Operator
 from nasformer.strategies.halving import affordable, halve
-from nasformer.training.sweep import Plain, Sweep, found_rate, validation
+from nasformer.training.sweep import Sweep, plain_rate, validation
 from nasformer.training.train import train
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ CONTROLS: dict[str, Control] = {
         "Transformer, tuned",
         "the best plain Transformer over depths, norms and rates",
         tuned(("attention",), "core"),
-        True,
+        of_layers=True,
     ),
     "tuned_fixed": Control(
         "fixed operators, tuned",
@@ -186,9 +188,8 @@ def _rate(experiment: Experiment, training: Any, architecture: Any, name: str, h
         peak = training.schedule.peak
         return (experiment.recipe.sweep.begin(training) if isinstance(peak, str) else float(peak)), 0
 
-    def begin(short: Any) -> Plain:
-        model = build(architecture, experiment.settings, seed=experiment.seed(name, "weights"))
-        return Plain(model, experiment.task, short, experiment.seed(name), how.validation_tokens)
+    def fresh() -> nn.Module:
+        return build(architecture, experiment.settings, seed=experiment.seed(name, "weights"))
 
-    found, swept = found_rate(training, training.updates, begin, how, experiment.stage(name))
+    found, swept = plain_rate(training, fresh, experiment.task, experiment.seed(name), how, experiment.stage(name))
     return found.schedule.largest(), 0 if swept is None else swept.updates

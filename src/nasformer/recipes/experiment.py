@@ -34,7 +34,7 @@ from nasformer.strategies.objective import Objective
 from nasformer.tasks.scorecard import Scorecard
 from nasformer.tasks.task import Task, TaskSettings
 from nasformer.training.randomness import derive
-from nasformer.training.sweep import Plain, Swept, found_rate
+from nasformer.training.sweep import Swept, plain_rate
 from nasformer.training.train import train
 from nasformer.training.trainer import Training
 
@@ -138,10 +138,7 @@ def train_alone(recipe: TrainRecipe, run: Run, display: Display) -> dict[str, An
     def fresh() -> nn.Module:
         return build(recipe.architecture, settings, seed=derive(recipe.seed, "weights"))
 
-    def begin(short: Training) -> Plain:
-        return Plain(fresh(), task, short, seed, recipe.sweep.validation_tokens)
-
-    training, swept = found_rate(recipe.training, recipe.training.updates, begin, recipe.sweep, stage)
+    training, swept = plain_rate(recipe.training, fresh, task, seed, recipe.sweep, stage)
     model = train(fresh(), task, training, stage, seed=seed)
     if isinstance(recipe.architecture, Program):
         tokens = task.draw(1, np.random.default_rng(0))[0].input[:4]
@@ -368,18 +365,17 @@ class Experiment:
     def alone(self, members: Sequence[Any]) -> list[float]:
         """The validation losses of architectures that are trained from scratch, each once in a run, at a rate that is
         found with the first of them."""
-        losses, tuning = [], self.recipe.fine_tune
-        tokens = self.recipe.sweep.validation_tokens
+        losses = []
 
-        def begin(short: Training) -> Plain:
-            model = build(members[0], self.settings, seed=self.seed("correlation", 0))
-            return Plain(model, self.task, short, self.seed("alone", 0), tokens)
+        def fresh(number: int = 0) -> nn.Module:
+            return build(members[number], self.settings, seed=self.seed("correlation", number))
 
-        tuning, _ = found_rate(tuning, tuning.updates, begin, self.recipe.sweep, self.stage("correlation"))
-        for number, member in enumerate(members):
+        seed, stage = self.seed("alone", 0), self.stage("correlation")
+        tuning, _ = plain_rate(self.recipe.fine_tune, fresh, self.task, seed, self.recipe.sweep, stage)
+        for number in range(len(members)):
             path = f"rows/correlation/{number}.json"
             if not (self.run.path / path).exists():
-                model = build(member, self.settings, seed=self.seed("correlation", number))
+                model = fresh(number)
                 stage = self.stage(f"correlation_{number}")
                 train(model, self.task, tuning, stage, seed=self.seed("alone", number))
                 self.run.write_json(path, {"loss": self.task.validation_loss(model)})
@@ -406,10 +402,7 @@ class Experiment:
         def fresh() -> nn.Module:
             return build(architecture, self.settings, seed=self.seed(name, "weights"))
 
-        def begin(short: Training) -> Plain:
-            return Plain(fresh(), self.task, short, seed, self.recipe.sweep.validation_tokens)
-
-        training, swept = found_rate(training, training.updates, begin, self.recipe.sweep, stage)
+        training, swept = plain_rate(training, fresh, self.task, seed, self.recipe.sweep, stage)
         model = train(fresh(), self.task, training, stage, seed=seed)
         return model, stage, rate_of(training, swept), training.updates + (swept.updates if swept else 0)
 

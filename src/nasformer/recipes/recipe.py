@@ -253,8 +253,10 @@ class Recipe(Value):
                     f"{place}.schedule.peak=auto, but the recipe {self.name} follows a published schedule; expected a "
                     f"number, or published=false"
                 )
+            if of_primer:
+                continue
             try:
-                _ = of_primer or training.schedule.fitted(updates)
+                training.schedule.fitted(updates)
             except RequestError as error:
                 raise RequestError(f"{place}.{error}") from None
 

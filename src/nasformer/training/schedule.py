@@ -93,7 +93,27 @@ class InverseSquareRoot(_Schedule):
         return peak * math.sqrt(warmup / update)
 
 
-class Cosine(_Schedule):
+class _Ending(_Schedule):
+    """A schedule that ends: with the training, or after `updates` where that is given."""
+
+    updates: Annotated[Count, Field(ge=1)] | None = None
+
+    def fitted(self, updates: int) -> Self:
+        """This schedule for a training of `updates`, over which it goes."""
+        return super().fitted(updates).but(updates=self.updates or updates)
+
+    def shortened(self, updates: int, whole: int) -> Self:
+        """The same shape for a training of `updates` instead of `whole`."""
+        return super().shortened(updates, self.updates or whole).but(updates=updates)
+
+    def length(self, updates: int | None) -> int:
+        """After how many updates it ends, in a training of `updates`."""
+        total = self.updates or updates
+        assert total is not None, "a schedule that ends needs to know how long the training is"
+        return total
+
+
+class Cosine(_Ending):
     """`peak` → `end` along half a cosine over the whole training, or over `updates` where that is given (as where a
     search and the fine-tuning after it share one schedule). Update by update what PyTorch's CosineAnnealingLR gives:
     the first update has the peak, the end is what the update after the last would have (Loshchilov and Hutter,
@@ -102,20 +122,10 @@ class Cosine(_Schedule):
     kind: Literal["cosine"] = "cosine"
     warmup: Warmup = 0.0
     end: Annotated[float, Field(ge=0)] = 0.0
-    updates: Annotated[Count, Field(ge=1)] | None = None
-
-    def fitted(self, updates: int) -> Self:
-        """This schedule for a training of `updates`, over which it goes."""
-        return super().fitted(updates).but(updates=self.updates or updates)
-
-    def shortened(self, updates: int, whole: int) -> Self:
-        """The same shape for a training of `updates` instead of `whole`."""
-        return super().shortened(updates, self.updates or whole).but(updates=updates)
 
     def rate(self, update: int, updates: int | None = None) -> float:
         """The learning rate of update 1, 2, … of a training of `updates`; the end after the last one."""
-        total = self.updates or updates
-        assert total is not None, "a cosine needs to know how long the training is"
+        total = self.length(updates)
         peak, warmup = self.largest(), self.warmup_updates(total)
         if update <= warmup:
             return peak * update / warmup
@@ -123,27 +133,17 @@ class Cosine(_Schedule):
         return self.end + (peak - self.end) * (1 + math.cos(math.pi * done)) / 2
 
 
-class ConstantThenDecay(_Schedule):
+class ConstantThenDecay(_Ending):
     """0 → `peak` over `warmup`, the peak, then in a straight line to 0 over the last part `decay` of the training
     (Hägele et al., arXiv 2405.18392), or of `updates` where that is given: a search at the peak and a fine-tuning that
     decays share one schedule."""
 
     kind: Literal["constant_then_decay"] = "constant_then_decay"
     decay: Annotated[float, Field(gt=0, le=1)] = 0.4
-    updates: Annotated[Count, Field(ge=1)] | None = None
-
-    def fitted(self, updates: int) -> Self:
-        """This schedule for a training of `updates`, over which it goes."""
-        return super().fitted(updates).but(updates=self.updates or updates)
-
-    def shortened(self, updates: int, whole: int) -> Self:
-        """The same shape for a training of `updates` instead of `whole`."""
-        return super().shortened(updates, self.updates or whole).but(updates=updates)
 
     def rate(self, update: int, updates: int | None = None) -> float:
         """The learning rate of update 1, 2, … of a training of `updates`; 0 after the last one."""
-        total = self.updates or updates
-        assert total is not None, "a decay needs to know how long the training is"
+        total = self.length(updates)
         peak, warmup = self.largest(), self.warmup_updates(total)
         if update <= warmup:
             return peak * update / warmup

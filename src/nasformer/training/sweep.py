@@ -28,8 +28,6 @@ from nasformer.training.trainer import Trainer, Training
 
 SHORTEST = 8
 """Rates are not told apart by fewer updates than these."""
-FIXED = "weight decay, dropout and clipping stay as set"
-"""What a sweep leaves alone, in words."""
 
 
 class Sweep(Value):
@@ -125,6 +123,17 @@ def found_rate(
         return training, None
     swept = sweep(begin, training, updates, how, stage)
     return training.at(swept.peak), swept
+
+
+def plain_rate(
+    training: Training, fresh: Callable[[], nn.Module], task: Task, seed: int, how: Sweep, stage: Stage
+) -> tuple[Training, Swept | None]:
+    """`found_rate` for a plain model that `fresh` makes, always with the same weights."""
+
+    def begin(short: Training) -> Plain:
+        return Plain(fresh(), task, short, seed, how.validation_tokens)
+
+    return found_rate(training, training.updates, begin, how, stage)
 
 
 class _Grid:
