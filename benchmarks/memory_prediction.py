@@ -34,7 +34,7 @@ def search_peak(dim: int, depth: int, way: Way) -> int:
     where = space(depth, dim)
     network = Network.of(where)
     task: Any = OneBatch(Batch(network.source, network.target, network.target, tuple(range(SENTENCES))))
-    training = Training(updates=3, batch_tokens=SENTENCES * TIME, record_every=1)
+    training = Training(updates=3, batch_tokens=SENTENCES * TIME, record_every=1).at(1e-3)
     strategy = Darts(training=training, **way.model_dump())
     supernet = supernet_of(where, SETTINGS, seed=1, **strategy.ways)
     search = strategy.begin(where, Objective(), task, supernet, seed=1)

@@ -47,7 +47,7 @@ def _update_seconds() -> float:
     space: Any = recipe.open_space()
     task = recipe.task.open()
     supernet = supernet_of(space, task.model_settings(recipe.dropout), seed=1)
-    path = SinglePath(supernet, task, recipe.strategy.training, 1)
+    path = SinglePath(supernet, task, recipe.strategy.training.at(1e-3), 1)
     for step in range(STEPS + WARMUP):
         if step == WARMUP:
             begun = time.perf_counter()

@@ -26,7 +26,7 @@ def step_cost(options: Options) -> Iterator[Figure | str]:
     """The known programs and mutants of them, 4,096 bytes a batch in sequences of 64, width 64, 2 blocks."""
     programs = [*(make() for make in PROGRAMS.values()), *_mutants()]
     task = Language(length=LENGTH, embedded_bytes=500_000).open()
-    prices, errors = calibrated(programs, task, Training(batch_tokens=TOKENS), repeats=options.repeats(9))
+    prices, errors = calibrated(programs, task, Training(batch_tokens=TOKENS).at(1e-3), repeats=options.repeats(9))
     yield f"# prices fitted here: {prices}; the default: {StepCost()}"
     how = (
         f"|predicted / measured − 1| of a training step with prices fitted here, over {len(programs)} programs; "

@@ -19,7 +19,7 @@ JOBS, BUDGET = 12, 3.0
 def worker_scaling(options: Options) -> Iterator[Figure]:
     """Twelve evaluations of Primer-EZ, with workers that have opened their task; wall time, both in turn."""
     task = Language(length=64, embedded_bytes=500_000)
-    trial = Trial(budget=BUDGET, hurdles=0, training=Training(batch_tokens=4096))
+    trial = Trial(budget=BUDGET, hurdles=0, training=Training(batch_tokens=4096).at(1e-3))
     ratios = []
     for _ in range(options.repeats(3)):
         one, two = (_seconds(count, task, trial) for count in (1, 2))
