@@ -167,7 +167,10 @@ def test_bad_corpora_are_refused_in_one_line(
         (("search", "primer-demo", "objective.max_core_parameters=1k", "--run", "RUN"), ("1,000", "98,944")),
         (("search", "primer-demo", "strategy.training.batch_tokens=32", "--run", "RUN"), ("32", "64", "task.length")),
         (
-            ("search", "primer-demo", "strategy.budget=0.01", "strategy.workers=1", "--run", "RUN"),
+            (
+                *("search", "primer-demo", "strategy.budget=0.01", "strategy.training.batch_tokens=4096"),
+                *("strategy.workers=1", "--run", "RUN"),
+            ),
             ("0.01 s", "strategy.budget"),
         ),
         (("train", "nowhere.program", "--run", "RUN"), ("'nowhere.program'",)),
