@@ -20,11 +20,11 @@ from nasformer.errors import RequestError
 from nasformer.measures.training_cost import update_flops
 from nasformer.models.build import build
 from nasformer.recipes.fixed import Size, plain_networks
+from nasformer.recipes.from_scratch import Candidates
 from nasformer.recipes.measure import pooled
 from nasformer.spaces.named import Operator
-from nasformer.strategies.halving import affordable, halve
-from nasformer.training.sweep import Sweep, plain_rate, validation
-from nasformer.training.train import train
+from nasformer.strategies.halving import affordable
+from nasformer.training.sweep import Sweep, plain_rate
 
 if TYPE_CHECKING:
     from nasformer.recipes.experiment import Experiment
@@ -140,9 +140,8 @@ def _of_layers(template: Any) -> bool:
 
 def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[str, Any]:
     """The best of several kinds of candidates at the cost of the found architecture; its row says what was tried."""
-    recipe, settings, task = experiment.recipe, experiment.settings, experiment.task
-    training = experiment.whole_training()
-    updates, seed = training.updates, experiment.seed(name)
+    recipe, settings, training = experiment.recipe, experiment.settings, experiment.whole_training()
+    updates = training.updates
     mean = fmean(update_flops(one, settings, training.batch_tokens) for group in groups for one in group)
     left = experiment.spent() / mean - updates * (1 + recipe.sweep.share)
     share = min(recipe.sweep.share, SWEEPS * max(0.0, left) / (len(groups) * updates))
@@ -157,27 +156,10 @@ def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[
     candidates = [pair for pairs in zip_longest(*rated) for pair in pairs if pair is not None]
     first = max(1, updates // FIRST)
     candidates = candidates[: affordable(left - swept_updates, first, min(MOST, len(candidates)))]
-    path = f"halving/{name}.json"
-    known = experiment.run.read_json(path) if (experiment.run.path / path).exists() else {}
-    trained = dict.fromkeys(range(len(candidates)), 0)
-
-    def go_on(number: int, until: int) -> float:
-        (architecture, peak), key = candidates[number], f"{number}/{until}"
-        if key not in known:
-            model = build(architecture, settings, seed=experiment.seed(name, number, "weights"))
-            stage = experiment.stage(f"{name}_{number + 1}")
-            train(model, task, training.at(peak), stage, seed=experiment.seed(name, number), until=until)
-            batches = validation(task, seed, recipe.sweep.validation_tokens, next(model.parameters()).device)
-            known[key] = task.evaluate(model, batches)
-            experiment.run.write_json(path, known)
-        trained[number] = until
-        return float(known[key])
-
-    best, losses = halve(range(len(candidates)), first, go_on)
-    flops += sum(
-        done * update_flops(candidates[number][0], settings, training.batch_tokens) for number, done in trained.items()
-    )
-    cost: dict[str, Any] = {"searched": swept_updates + sum(trained.values()), "flops": flops}
+    tried = Candidates(experiment, name, candidates)
+    best, losses = tried.halve(first)
+    flops += tried.flops()
+    cost: dict[str, Any] = {"searched": swept_updates + sum(tried.updates.values()), "flops": flops}
     row = experiment.from_scratch(candidates[best][0], name, **cost)
     return row | {"tried": len(candidates), "rungs": losses}
 

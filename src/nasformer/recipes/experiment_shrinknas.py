@@ -12,8 +12,10 @@ from torch import nn
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
 from nasformer.measures.training_cost import evaluation_flops, update_flops
+from nasformer.models.build import build
 from nasformer.models.size import core_parameters
-from nasformer.recipes.experiment import Experiment, hand_over
+from nasformer.recipes.experiment import Experiment, hand_over, rate_of
+from nasformer.recipes.from_scratch import Candidates
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
@@ -26,12 +28,13 @@ from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
 from nasformer.strategies.single_path import Ranking, SampledMembers, SinglePath
 from nasformer.strategies.spos import spos
 from nasformer.supernets.named import supernet_of
-from nasformer.training.sweep import found_rate
+from nasformer.training.sweep import found_rate, plain_rate
 from nasformer.training.train import train
 from nasformer.training.trainer import Training, borrow
 
-FIRST = 8
-"""The first rung of the finalists is this part of the updates of fine-tuning."""
+FIRST = 16
+"""The first rung of the finalists is this part of the updates of a whole training, or where they are fine-tuned only of
+that."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ class Spent:
 
 
 class ShrinkNasExperiment(Experiment):
-    """The best of the finalists is fine-tuned on inherited weights and, where the recipe says so, trained from scratch
-    too; of the two the one with the lower validation loss is handed over."""
+    """The finalists are trained from scratch under hurdles and the best of them is fine-tuned on inherited weights as
+    well; of the two the one with the lower validation loss is handed over. Where the recipe trains nothing from scratch
+    the finalists are fine-tuned under hurdles."""
 
     controls = (
         *Experiment.controls,
@@ -121,29 +125,25 @@ class ShrinkNasExperiment(Experiment):
         supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
         training, swept, swept_flops = self._supernet_rate(strategy.training, space)
         strategy = strategy.but(training=training)
-        last = last or self._using(strategy, space)
-        search = strategy.begin(space, self.recipe.objective, self.task, supernet, self.seed("search"), last)
+        search = strategy.begin(space, self._limits(space), self.task, supernet, self.seed("search"), last)
         place = self.stage(stage)
         drive(search, place)
         updates = search.path.updates + swept
         spent = Spent(updates, search.evaluations, place.seconds, search.flops + swept_flops)
         return search, spent, training.schedule.largest()
 
-    def _using(self, strategy: ShrinkNas, space: Space) -> Objective:
-        """The limits of the last exploration: the recipe's, and where the space has such members the larger part of the
-        core size that they allow."""
-        limits = self.recipe.objective.using(strategy.use)
-        return (
-            limits
-            if limits.excess(limits.smallest(space, self.settings), self.settings) <= 0
-            else self.recipe.objective
-        )
+    def _limits(self, space: Space) -> Objective:
+        """The limits of a search: the recipe's, and where the space has such members the larger part of the core size
+        that they allow."""
+        limits = self.recipe.objective.using(self.strategy.use)
+        within = limits.excess(limits.smallest(space, self.settings), self.settings) <= 0
+        return limits if within else self.recipe.objective
 
     def _supernet_rate(self, training: Training, space: Space) -> tuple[Training, int, float]:
         """The supernet's training with its rate found, and the updates and FLOPs that the sweep took; a space is swept
         once in a run."""
         name = "supernet" if space is self.space else "supernet_sizes_only"
-        objective, settings, seed, flops = self.recipe.objective, self.settings, self.seed(name), list[float]()
+        objective, settings, seed, flops = self._limits(space), self.settings, self.seed(name), list[float]()
 
         def draw(random: Random) -> Any:
             return objective.sample(space, random, settings)
@@ -176,25 +176,45 @@ class ShrinkNasExperiment(Experiment):
         """The row of a search: its best finalist, fine-tuned or trained from scratch, whichever has the lower
         validation loss; both rows stay in the run."""
         parts = ("fine_tuned", "retrained") if name == "found" else (f"{name}_fine_tuned", f"{name}_retrained")
-        model, spent = self._fine_tuned(search, finalists, parts[0], spent, peak)
-        architecture: Any = model.architecture
-        settings = search.supernet.settings
-        rows = [self.arm(parts[0], lambda: self._costed(model, parts[0], settings, spent) | {"peak": peak})]
-        models = [model]
+        models, rows = list[nn.Module](), list[dict[str, Any]]()
         if self.recipe.retrain:
-            again, stage, rate, updates = self.trained(architecture, parts[1])
-            flops = updates * update_flops(architecture, self.settings, self.recipe.fine_tune.batch_tokens)
-            spent = spent.more(updates, stage.seconds, flops)
+            best, again, spent, rate = self._retrained(finalists, parts[1], spent)
+            finalists = [best]
             rows.append(self.arm(parts[1], lambda: self._costed(again, parts[1], self.settings, spent) | rate))
             models.append(again)
+        settings = search.supernet.settings
+        model, spent = self._fine_tuned(search, finalists, parts[0], spent, peak)
+        rows.append(self.arm(parts[0], lambda: self._costed(model, parts[0], settings, spent) | {"peak": peak}))
+        models.append(model)
         better = min(range(len(rows)), key=lambda number: rows[number]["validation_loss"])
         if name == "found":
             hand_over(models[better], self.task, self.run)
         row = {key: value for key, value in rows[better].items() if key not in ("name", "label")}
         whole = {"updates": spent.updates, "seconds": spent.seconds, "training_flops": spent.flops}
         trained = self.recipe.total_updates()
-        said = {"handed_over": parts[better], "searched": spent.updates - trained}
+        said = {"handed_over": rows[better]["name"], "searched": spent.updates - trained}
         return row | {"scorecard": row["scorecard"] | whole} | said
+
+    def _retrained(
+        self, finalists: Sequence[Any], name: str, spent: Spent
+    ) -> tuple[Any, nn.Module, Spent, dict[str, Any]]:
+        """The finalists trained from scratch, the better half further, the best to the end: which it is, its model,
+        what was spent by then, and what the row says of the rate, which is found for the first of them."""
+
+        def fresh() -> nn.Module:
+            return build(finalists[0], self.settings, seed=self.seed(name, "weights"))
+
+        whole, stage = self.whole_training(), self.stage(name)
+        rated, swept = plain_rate(whole, fresh, self.task, self.seed(name), self.recipe.sweep, stage)
+        seconds = stage.seconds
+        candidates = Candidates(self, name, [(one, rated.schedule.largest()) for one in finalists])
+        best, _ = candidates.halve(max(1, whole.updates // FIRST))
+        model = candidates.go_on(best, whole.updates)
+        sweep = swept.updates if swept else 0
+        flops = candidates.flops() + sweep * update_flops(finalists[0], self.settings, whole.batch_tokens)
+        updates = sum(candidates.updates.values()) + sweep
+        spent = spent.more(updates, seconds + sum(candidates.seconds.values()), flops)
+        return finalists[best], model, spent, rate_of(rated, swept)
 
     def _costed(self, model: nn.Module, name: str, settings: Any, spent: Spent) -> dict[str, Any]:
         return self.row(

@@ -24,7 +24,7 @@ from nasformer.training.sweep import Sweep
 from nasformer.training.trainer import Training
 
 SMALL: dict[str, Any] = {
-    "dims": [48, 64, 96],
+    "dims": [64, 96, 128],
     "ratios": [0.5, 1.0, 2.0],
     "tables": "separate",
     "norm_kinds": ["layer"],
@@ -59,13 +59,13 @@ def _scaled(recipe: Recipe, *, updates: int, fine_tune: int, batch_tokens: int, 
     schedule = ConstantThenDecay()
     return recipe.but(
         published=False,
-        finalists=4,
+        finalists=8,
         retrain=True,
         controls=STRONGEST,
         strategy=recipe.strategy.but(
             training=Training(updates=updates, batch_tokens=batch_tokens, schedule=schedule),
             exploration=exploration,
-            use=0.9,
+            use=0.8,
         ),
         fine_tune=Training(updates=fine_tune, batch_tokens=batch_tokens, schedule=schedule),
     )

@@ -190,7 +190,8 @@ class Recipe(Value):
     `space` is the name of a space, a name with settings, or an architecture with open fields. Where a schedule's peak
     is `auto`, `sweep` says how it is found, for every arm alike; with `published` the schedule is a paper's and stays
     as it is. Of a search whose weights are inherited the best `finalists` are fine-tuned under hurdles; with `retrain`
-    the best is trained from scratch as well, and what has the lower validation loss is handed over. `correlation` is
+    they are trained from scratch under hurdles, the best is fine-tuned too, and of the two what has the lower
+    validation loss is handed over. `correlation` is
     the number of architectures that are also trained from scratch to see how inherited scores rank them (0: none).
     `random_architectures` is how many the controls `average` and `random_architecture` train. What a search of cells
     derives is trained at the sizes in `trained` (of images channels and cells, of sequences dim and blocks; without:

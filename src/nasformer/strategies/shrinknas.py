@@ -68,8 +68,8 @@ class ShrinkNas(Value):
 
     `shrinking` is the method ("explore"), Space Reduction ("reduce": the next set is the kept best alone), or a set of
     the `members` best sampled without exploration ("select"). With `shuffled_scores` every ranking is random: a
-    negative control. The last exploration is among members that use at least the part `use` of a limit on the core
-    size, since early in training small ones score best. `divergence_members` of 0 leaves the measurement out.
+    negative control. Where the core size is limited the search is among members that use at least the part `use` of the
+    limit, since early in training small ones score best. `divergence_members` of 0 leaves the measurement out.
     """
 
     kind: Literal["shrinknas"] = "shrinknas"
@@ -154,8 +154,13 @@ class ShrinkNasSearch:
         return self.ranked[0][1]
 
     def finalists(self, count: int) -> list[Any]:
-        """The members with the lowest scores of the last ranking, the best first."""
-        return [member for _, member in self.ranked[:count]]
+        """The members with the lowest scores of the last ranking, the best first: of those with the same widths, depths
+        and mixers one, as far as there are others."""
+        best: dict[str, Any] = {}
+        for _, member in self.ranked:
+            best.setdefault(summary(member), member)
+        rest = [member for _, member in self.ranked if member is not best[summary(member)]]
+        return [*best.values(), *rest][:count]
 
     def _update(self) -> list[tuple[str, dict[str, Any]]]:
         member = self.objective.sample(self.sampler, self.random, self.supernet.settings)
