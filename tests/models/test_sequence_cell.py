@@ -19,10 +19,19 @@ from nasformer.models.size import core_flops, core_parameters, part_parameters, 
 from nasformer.models.transformer import PAD, ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.operators.operator import reset
+from nasformer.report.wiring import read_wirings
 from nasformer.spaces.cell import Cell, Edge, Fourier, Node, Noise, Skip, searched_edges
 from nasformer.spaces.sequence_cell import CellDecoderOnly, CellEncoder, CellEncoderDecoder
 from nasformer.spaces.sequence_spaces import OPERATORS, t0, t4
-from nasformer.spaces.transformer import Attention, CrossAttention, Decoder, DecoderLayer, FeedForward, Zero
+from nasformer.spaces.transformer import (
+    Attention,
+    CrossAttention,
+    Decoder,
+    DecoderLayer,
+    DecoderOnly,
+    FeedForward,
+    Zero,
+)
 from nasformer.tasks.pretrained import save_language_model, save_pretrained
 from nasformer.tasks.vocabulary import bytes_vocabulary
 
@@ -54,6 +63,47 @@ def tokens(rows: int, time: int, vocabulary: int = 25, seed: int = 0) -> Tensor:
 def close(first: Tensor, second: Tensor) -> bool:
     """Equal but for rounding in float64."""
     return torch.allclose(first, second, rtol=0, atol=1e-9)
+
+
+def test_a_chain_of_nodes_with_residuals_is_a_transformer() -> None:
+    """The same weights give the same logits, with dropout too."""
+    attention, feed = Attention(heads=2), FeedForward(ratio=2)
+    nodes = [Node(edges=(Edge(source=n + 1, operator=feed if n % 2 else attention),)) for n in range(4)]
+    cells = CellDecoderOnly(dim=16, blocks=1, cell=Cell(nodes=tuple(nodes)), output="unread", residual_edges=True)
+    layers = (DecoderLayer(mixer=attention, cross=None, feed_forward=feed),) * 2
+    transformer = DecoderOnly(norm="pre", tables="separate", decoder=Decoder(dim=16, layers=layers))
+    assert core_parameters(cells) == core_parameters(transformer)
+    assert core_flops(cells) == core_flops(transformer)
+    settings = SETTINGS.__class__(target_vocabulary=25, dropout=Dropout(residual=0.3, attention=0.0, weight=0.0))
+    first, second = (build(one, settings, seed=1).double().train() for one in (cells, transformer))
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    with torch.no_grad():
+        for mine, theirs in pairs:
+            theirs.copy_(mine)
+    text = tokens(2, 6)
+    found = []
+    for model in (first, second):
+        torch.manual_seed(3)
+        found.append(model(text))
+    assert close(*found)
+    assert not close(found[0], first.eval()(text))
+
+
+def test_branches_that_no_node_reads_are_averaged() -> None:
+    attention, feed = Attention(heads=2), FeedForward(ratio=2)
+    nodes = (
+        Node(edges=(Edge(source=1, operator=attention),)),
+        Node(edges=(Edge(source=1, operator=feed),)),
+        Node(edges=(Edge(source=2, operator=feed),)),
+    )
+    cells = CellDecoderOnly(dim=16, blocks=1, cell=Cell(nodes=nodes), output="unread", residual_edges=True)
+    model: Any = build(cells, SETTINGS, seed=1).double().eval()
+    x = model.embedding(tokens(2, 6), None)
+    states = model.cells[0].nodes([x, x], None)
+    assert model.cells[0].nodes.unread(2) == [1, 2]
+    assert close(model.cells[0]([x, x], None), (states[1] + states[2]) / 2)
+    (wiring,) = read_wirings(cells.data())
+    assert wiring.output == (3, 4)
 
 
 @pytest.mark.parametrize("output", ["linear", "mean"])

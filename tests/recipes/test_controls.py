@@ -9,16 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from nasformer.errors import RequestError
 from nasformer.measures.training_cost import evaluation_flops, forward_flops, update_flops
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
-from nasformer.recipes import controls
+from nasformer.recipes import from_scratch
 from nasformer.recipes.controls import CONTROLS, best_of, check
 from nasformer.recipes.experiment import LABELS
 from nasformer.recipes.fixed import plain_networks
+from nasformer.recipes.from_scratch import Candidates
 from nasformer.recipes.recipe import STRONGEST
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Stage
@@ -143,7 +145,35 @@ def test_the_best_candidate_is_trained(
             def evaluate(self, model: Any, batches: Any) -> float:
                 return -float(order[core_parameters(model.architecture)])
 
-        monkeypatch.setattr(controls, "train", lambda model, *others, **rest: model)
+        monkeypatch.setattr(from_scratch, "train", lambda model, *others, **rest: model)
         experiment.task = Task()  # type: ignore[assignment]
         best_of(experiment, "halving", [group])  # type: ignore[arg-type]
         assert experiment.asked[0][0] == group[-1]
+
+
+def test_candidates_have_the_updates_that_halving_gives_and_go_on_where_they_stood(
+    tiny_task: TranslationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rated = [(one, 1e-3 * (place + 1)) for place, one in enumerate(members(4))]
+    with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
+        experiment = Told(run, tiny_task, 0.0)
+        candidates = Candidates(experiment, "retrained", rated)  # type: ignore[arg-type]
+        best, losses = candidates.halve(2)
+        assert [len(rung) for rung in losses] == [4, 2]
+        assert sorted(candidates.updates.values()) == [2, 2, 4, 4]
+        assert candidates.updates[best] == 4
+        cost = [update_flops(one, experiment.settings, 64) for one, _ in rated]
+        assert candidates.flops() == sum(done * cost[number] for number, done in candidates.updates.items())
+        assert all(seconds > 0 for seconds in candidates.seconds.values())
+        model = candidates.go_on(best, 64)
+        whole = Candidates(experiment, "whole", rated)  # type: ignore[arg-type]
+        monkeypatch.setattr(experiment, "seed", lambda *names: derive(1, "retrained", *names[1:]))
+        alone = whole.go_on(best, 64)
+        assert all(torch.equal(one, other) for one, other in zip(model.parameters(), alone.parameters(), strict=True))
+
+        def forbidden(*_: Any, **__: Any) -> Any:
+            raise AssertionError("trained again")
+
+        monkeypatch.setattr(from_scratch, "train", forbidden)
+        again = Candidates(Told(run, tiny_task, 0.0), "retrained", rated)  # type: ignore[arg-type]
+        assert again.halve(2) == (best, losses)

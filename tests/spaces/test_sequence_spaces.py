@@ -1,4 +1,4 @@
-"""T0 to T4: their sizes, what an edge can do there, and what a sequence cell refuses in words."""
+"""T0 to T5: their sizes, what an edge can do there, and what a sequence cell refuses in words."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def test_sizes_are_topologies_times_operators(name: str, encoder: bool) -> None:
     assert [len(choice.options) for choice in topologies(space)] == [2, 3, 4, 5]
     assert [choice.count for choice in topologies(space)] == [2] * 4
     assert not any("." in label for choice in space.choices if choice.operators for label in choice.options)
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_t5_has_one_edge_a_node(encoder: bool) -> None:
+    space = NamedSpace(name="t5", settings={"encoder": encoder}).open()
+    assert [(len(choice.options), choice.count) for choice in topologies(space)] == [(n, 1) for n in (2, 3, 4, 5)]
+    assert space.size == 2 * 3 * 4 * 5 * 8**4
+    member = space.sample(Random(2))
+    assert all(len(node.edges) == 1 for node in getattr(member, "encoder", member).cell.nodes)
 
 
 def test_settings_reach_the_architecture() -> None:
@@ -106,7 +115,7 @@ def test_other_wrong_requests_are_refused_in_words() -> None:
         CellDecoderOnly(dim=15, blocks=1, cell=skip)
     with pytest.raises(RequestError, match=r"cell\.inputs is 1; .*expected 2"):
         CellDecoderOnly(dim=16, blocks=1, cell=_cell({"kind": "skip"}, inputs=1))
-    with pytest.raises(RequestError, match="'linear' or 'mean'"):
+    with pytest.raises(RequestError, match="'linear', 'mean' or 'unread'"):
         CellDecoderOnly(dim=16, blocks=1, cell=skip, output="sum")
     with pytest.raises(RequestError, match="blocks"):
         CellDecoderOnly(dim=16, blocks=0, cell=skip)

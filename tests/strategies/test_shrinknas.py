@@ -27,7 +27,7 @@ from nasformer.spaces.space import Members, Space
 from nasformer.spaces.transformer import Attention, FeedForward
 from nasformer.strategies import single_path
 from nasformer.strategies.drive import drive
-from nasformer.strategies.objective import Objective
+from nasformer.strategies.objective import Objective, summary
 from nasformer.strategies.offspring import breed
 from nasformer.strategies.random_search import RandomSearch
 from nasformer.strategies.shrinknas import Exploration, ShrinkNas, ShrinkNasSearch
@@ -279,6 +279,20 @@ def test_a_space_too_small_for_the_set_is_refilled_and_ends() -> None:
     assert refilled == 3
     children, _ = _breed(members[:4], Objective(), space, mutants=12, crosses=8)
     assert len({*members[:4], *children}) == 4 + len(children) > 12
+
+
+def test_finalists_differ_in_shape_as_far_as_members_do(tiny_task: TranslationTask) -> None:
+    random = Random(4)
+    one, other = (SPACE.sample(random) for _ in range(2))
+    first, *others = one.encoder.layers
+    wider = first.but(feed_forward=first.feed_forward.but(ratio=first.feed_forward.ratio + 1))
+    twin = one.but(encoder=one.encoder.but(layers=(wider, *others)))
+    assert summary(twin) == summary(one) != summary(other)
+    search = begin(tiny_task)
+    search.ranked = [(1.0, one), (2.0, twin), (3.0, other)]
+    assert search.finalists(1) == [one]
+    assert search.finalists(2) == [one, other]
+    assert search.finalists(4) == [one, other, twin]
 
 
 @pytest.mark.slow

@@ -75,6 +75,11 @@ class Nodes(nn.Module):
             edges.clear()
             edges.update({f"from_{source}": module for source, module in node})
 
+    def unread(self, inputs: int) -> list[int]:
+        """The nodes that no other node reads, of a cell with so many inputs."""
+        read = {source - inputs for sources in self.sources for source in sources}
+        return [number for number in range(len(self.sources)) if number not in read]
+
     def forward(self, inputs: Sequence[Tensor], *context: Any, cache: Cache | None = None) -> list[Tensor]:
         """The cell's inputs → the outputs of its nodes; `context` goes to every edge, and behind it, where there is a
         cache, a part of the cache that is the edge's own."""

@@ -1,8 +1,9 @@
 """An architecture of sequence cells made into a plain network (docs/papers/rome.md §8).
 
 Tokens → embedding and positions → blocks, each a cell of the outputs of the two blocks before it → norm. An operator
-with weights normalises what it reads, one without reads it as it is (our reading 18); no edge has a residual. Residual
-dropout stands on the embeddings and on what a block gives (our reading 19).
+with weights normalises what it reads, one without reads it as it is (our reading 18); no edge has a residual, unless
+the architecture says `residual_edges`. Residual dropout stands on the embeddings and on what a block gives (our reading
+19), or where edges have residuals on what each of their operators gives, as in a Transformer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nasformer.models.transformer import (
 from nasformer.operators import catalogue
 from nasformer.operators.attention import Memory
 from nasformer.operators.dropout import add_dropout, dropout
-from nasformer.operators.normalization import LayerNorm, Normed
+from nasformer.operators.normalization import LayerNorm, Normed, Sublayer
 from nasformer.operators.operator import Cache, Linear
 from nasformer.spaces.cell import PARAMETER_FREE, Edge
 from nasformer.spaces.sequence_cell import CellDecoderOnly, CellEncoder, CellEncoderDecoder
@@ -43,11 +44,16 @@ class EdgePart:
     value: Any
     dim: int
     causal: bool
+    residual: bool = False
 
     def build(self, settings: ModelSettings) -> nn.Module:
         """The operator behind its norm, on the current default device, weights not yet drawn."""
         operator = catalogue.mixer(self.value, self.dim, causal=self.causal, dropout=settings.dropout)
-        return operator if self.value.kind in PARAMETER_FREE else Normed(operator, self.dim)
+        if self.value.kind in PARAMETER_FREE:
+            return operator
+        if self.residual:
+            return Sublayer(operator, self.dim, norm="pre", residual=settings.residual_dropout(self.dim))
+        return Normed(operator, self.dim)
 
     def example(self, time: int, source: int) -> tuple[Any, ...]:
         """x (1, time, dim)."""
@@ -78,7 +84,7 @@ def parts(architecture: CellDecoderOnly | CellEncoderDecoder) -> Iterator[tuple[
         for number, node in enumerate(blocks.cell.nodes):
             for edge in node.edges:
                 role = f"nodes.{number}.{edge.label}"
-                yield name, index, EdgePart(role, edge.operator, blocks.dim, name == "decoder")
+                yield name, index, EdgePart(role, edge.operator, blocks.dim, name == "decoder", blocks.residual_edges)
         if blocks.output == "linear":
             yield name, index, JoinPart(len(blocks.cell.nodes) * blocks.dim, blocks.dim)
     if isinstance(architecture, CellEncoderDecoder):
@@ -124,8 +130,9 @@ def edge(
     architecture: CellDecoderOnly | CellEncoderDecoder, settings: ModelSettings, place: Place, edge: Edge
 ) -> nn.Module:
     """The operator of an edge at a place, weights not yet drawn."""
-    name, _ = _blocks(architecture)
-    return EdgePart(edge.label, edge.operator, place.channels, name == "decoder").build(settings)
+    name, blocks = _blocks(architecture)
+    part = EdgePart(edge.label, edge.operator, place.channels, name == "decoder", blocks.residual_edges)
+    return part.build(settings)
 
 
 class SequenceCell(nn.Module):
@@ -136,11 +143,14 @@ class SequenceCell(nn.Module):
         count = len(blocks.cell.nodes)
         self.nodes = nodes
         self.output = Linear(count * blocks.dim, blocks.dim) if blocks.output == "linear" else None
-        self.residual, self.dropout = blocks.residual, residual
+        self.unread, self.residual = blocks.output == "unread", blocks.residual
+        self.dropout = 0.0 if blocks.residual_edges and not blocks.residual else residual
 
     def forward(self, inputs: Sequence[Tensor], padding: Tensor | None, cache: Cache | None = None) -> Tensor:
         """The outputs of the block before the last and of the last, (batch, time, dim) → (batch, time, dim)."""
         nodes = self.nodes(inputs, padding, cache=cache)
+        if self.unread:
+            nodes = [nodes[number] for number in self.nodes.unread(len(inputs))]
         x = torch.stack(nodes).mean(0) if self.output is None else self.output(torch.cat(nodes, dim=-1))
         if self.residual:
             return add_dropout(inputs[-1], x, self.dropout, self.training)

@@ -45,7 +45,7 @@ Group = Sequence[Any]
 @dataclass(frozen=True)
 class Control:
     """One row of the table: what reports call it, what it is in a sentence, how the result's row is made, and whether
-    it needs a space of layers, beside which plain networks stand."""
+    it needs a space of layers or of cells for text, beside which plain networks stand."""
 
     label: str
     sentence: str
@@ -135,7 +135,7 @@ def check(experiment: Experiment, name: str) -> None:
 
 
 def _of_layers(template: Any) -> bool:
-    return hasattr(getattr(template, "decoder", None), "layers")
+    return hasattr(getattr(template, "decoder", None), "layers") or template.family == "cell_decoder_only"
 
 
 def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from nasformer.errors import RequestError
 from nasformer.measures.statistics import rank_correlation
 from nasformer.models.size import core_flops, core_parameters, total_parameters
+from nasformer.recipes.controls import CONTROLS
 from nasformer.recipes.experiment import Experiment
 from nasformer.recipes.fixed import sized_decoder
 from nasformer.recipes.recipe import Recipe
@@ -65,7 +66,7 @@ class CellExperiment(Experiment):
         *ABLATIONS,
     )
     """Controls that search themselves."""
-    controls = ("random_architecture", "transformer", *KNOWN, "joint", "table_best", *searching)
+    controls = ("random_architecture", "transformer", *CONTROLS, *KNOWN, "joint", "table_best", *searching)
     of_cells = True
 
     def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
@@ -91,6 +92,8 @@ class CellExperiment(Experiment):
         if getattr(own, "restarts", 1) > 1:
             raise RequestError(f"a search of cells starts once, got strategy restarts={own.restarts}; expected 1")
         for name in recipe.controls:
+            if name in CONTROLS and self.table is not None:
+                raise RequestError(f"the control {name} is trained, and with a table nothing is; leave one of them out")
             if name in KNOWN and self.space.template.family != "image_cells":
                 raise RequestError(f"the control {name} is a network of image_cells; {self.space.name} is none")
             if name in ("joint", *ABLATIONS) and recipe.strategy.kind != "rome":

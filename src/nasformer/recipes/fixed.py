@@ -38,7 +38,9 @@ def decoder_alone(whole: Any, norm: Any = "pre") -> DecoderOnly:
 
 
 def depth_of(stack: Any) -> int:
-    """The layers of a stack, repeats left out."""
+    """The layers of a stack, repeats left out; of a stack of cells, nodes that learn two by two."""
+    if hasattr(stack, "cell"):
+        return max(1, stack.blocks * len(stack.cell.nodes) // 2)
     return getattr(stack, "depth", None) or len(stack.layers)
 
 
@@ -84,7 +86,7 @@ def _splits(space: Any) -> list[tuple[int, int]]:
     """(encoder layers, decoder layers), the likeliest first: all encoders up to the deepest with one or two decoder
     layers, and the deepest of both; of a decoder-only space (0, layers)."""
     largest = space.largest()
-    decoder = depth_of(largest.decoder)
+    decoder = depth_of(getattr(largest, "decoder", largest))
     if not hasattr(largest, "encoder"):
         return [(0, layers) for layers in _few(decoder)]
     encoder = depth_of(largest.encoder)

@@ -49,7 +49,7 @@ class Candidates:
 
     def flops(self) -> float:
         """The training FLOPs of all candidates so far."""
-        tokens, settings = self.experiment.recipe.fine_tune.batch_tokens, self.experiment.settings
+        tokens, settings = self.experiment.whole_training().batch_tokens, self.experiment.settings
         return sum(
             done * update_flops(self.rated[number][0], settings, tokens) for number, done in self.updates.items()
         )

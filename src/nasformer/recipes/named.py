@@ -300,7 +300,7 @@ def rome() -> Recipe:
         strategy=Rome(training=_images(updates=1_000, images=64), samples=4, logits=CELL_LOGITS.but(rate=5e-3)),
         fine_tune=_images(updates=3_000),
         trained={"channels": 16, "cells": 8},
-        controls=("random_architecture", "gdas", "darts_v2"),
+        controls=("halving", "average", "gdas", "darts_v2"),
     )
 
 
@@ -313,7 +313,7 @@ def rome_small() -> Recipe:
         strategy=Rome(training=_images(updates=320, images=64), samples=3, logits=CELL_LOGITS.but(rate=1e-2)),
         fine_tune=_images(updates=800, images=64),
         trained={},
-        controls=("random_architecture", "gdas", "darts"),
+        controls=("halving", "average", "gdas", "darts"),
     )
 
 
@@ -338,9 +338,14 @@ def rome_language() -> Recipe:
         strategy=Rome(training=training, samples=3, logits=CELL_LOGITS.but(rate=1e-2)),
         fine_tune=training.but(updates=1_000),
         dropout=Dropout(residual=0.0),
-        controls=("random_architecture", "gdas", "transformer"),
+        controls=("tuned_transformer", "tuned_fixed", "halving", "average", "gdas"),
         random_architectures=5,
     )
+
+
+def rome_transformer() -> Recipe:
+    """T5 (docs/papers/rome.md §8): cells that can be Transformer layers, at the sizes of `rome-language`."""
+    return rome_language().but(name="rome-transformer", space=NamedSpace(name="t5", settings={"dim": 48, "blocks": 2}))
 
 
 RECIPES = {
@@ -359,6 +364,7 @@ RECIPES = {
     "rome-nasbench201": rome_nasbench201,
     "rome-paper": rome_paper,
     "rome-small": rome_small,
+    "rome-transformer": rome_transformer,
     "demo": demo,
 }
 """Every recipe, by name."""

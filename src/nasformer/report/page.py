@@ -188,7 +188,9 @@ def cells_caption(diagram: Diagram) -> list[str]:
         return [*said, f"The image enters at the left; every block has the operator that it names. {dashed}."]
     two = any(cell.inputs == 2 for cell in diagram.cells)
     before = "Square 0 is the output of the cell before the last, square 1 that of the last"
-    made = "all nodes together" if any(len(cell.output) > 1 for cell in diagram.cells) else "the last node"
+    ends = any(len(cell.output) < cell.nodes for cell in diagram.cells)
+    several = any(len(cell.output) > 1 for cell in diagram.cells)
+    made = "all nodes together" if not ends else "the nodes that no other reads" if several else "the last node"
     said.append(
         f"{before if two else 'The square is the input'}; a circle is a node, the sum of what its lines bring; the "
         f"output is made of {made}. The words on a line name its operator; a darker shade is a larger one of its kind. "

@@ -56,7 +56,9 @@ def read_wirings(architecture: Mapping[str, Any]) -> tuple[Wiring, ...]:
     family = architecture.get("family")
     try:
         found = tuple((path, Cell.read(dict(part))) for path, part in _cells(architecture))
-        return tuple(_wiring(path, cell, family != "staged_cells") for path, cell in found)
+        blocks = architecture.get("encoder", architecture)  # of sequences; the cells of images are joined or staged
+        made = "last" if family == "staged_cells" else blocks.get("output", "all")
+        return tuple(_wiring(path, cell, made) for path, cell in found)
     except (AttributeError, RequestError):  # of another version, or with a choice left open
         return ()
 
@@ -89,14 +91,16 @@ def _is_cell(part: Any) -> bool:
     return isinstance(nodes, list) and bool(nodes) and all(isinstance(n, Mapping) and "edges" in n for n in nodes)
 
 
-def _wiring(path: str, cell: Cell, joined: bool) -> Wiring:
+def _wiring(path: str, cell: Cell, made: str) -> Wiring:
     arrows = [
         Arrow(edge.source, target, edge.operator.kind, _label(edge.operator), operator_words(edge.operator))
         for target, node in enumerate(cell.nodes, cell.inputs)
         for edge in node.edges
     ]
     nodes = tuple(range(cell.inputs, cell.inputs + len(cell.nodes)))
-    return Wiring(path, cell.inputs, len(nodes), tuple(arrows), nodes if joined else nodes[-1:])
+    read = {arrow.source for arrow in arrows}
+    output = {"last": nodes[-1:], "unread": tuple(node for node in nodes if node not in read)}.get(made, nodes)
+    return Wiring(path, cell.inputs, len(nodes), tuple(arrows), output)
 
 
 def _label(operator: Any) -> str:

@@ -245,6 +245,7 @@ SPACES: dict[str, Callable[..., Space | ProgramSpace]] = {
     "t2": sequence_spaces.t2,
     "t3": sequence_spaces.t3,
     "t4": sequence_spaces.t4,
+    "t5": sequence_spaces.t5,
     **known_cells.SPACES,
 }
 """Every named space, built when asked for."""

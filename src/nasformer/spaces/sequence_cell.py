@@ -27,21 +27,26 @@ SEQUENCE_OPERATORS = (
     "feed_forward",
 )
 """The kinds of operators that an edge of a sequence cell can have."""
+CellOutput = Literal["linear", "mean", "unread"]
+"""What a cell makes of its nodes: a linear map of all, their mean, or the mean of those that no other node reads."""
 
 
 class _Blocks(Value):
     """`blocks` times the same cell on a stream of `dim` channels.
 
     A cell reads the outputs of the two blocks before it (source 0: the one before the last, source 1: the last; the
-    first block reads the embedding twice). What it gives is a linear map of its nodes side by side, or their mean; with
-    `residual` it is added to the last block's output; with `final_norm` what leaves the blocks is normalised.
+    first block reads the embedding twice). What it gives is a linear map of its nodes side by side, their mean, or the
+    mean of those that no other node reads; with `residual` it is added to the last block's output. With
+    `residual_edges` every edge whose operator has weights adds what it read, as a sub-layer of a Transformer does. With
+    `final_norm` what leaves the blocks is normalised.
     """
 
     dim: Positive
     blocks: Positive
     cell: Cell
-    output: Literal["linear", "mean"] = "linear"
+    output: CellOutput = "linear"
     residual: bool = False
+    residual_edges: bool = False
     final_norm: bool = True
 
 

@@ -1,13 +1,14 @@
-"""The spaces T0 to T4 of sequence cells (docs/papers/rome.md §8): what S0 to S4 are for images.
+"""The spaces T0 to T5 of sequence cells (docs/papers/rome.md §8): T0 to T4 are what S0 to S4 are for images.
 
-Every node has exactly two inputs. The spaces differ in what an edge can do; T1 to T4 mirror S1 to S4. They are causal
+Every node of T0 to T4 has exactly two inputs. These spaces differ in what an edge can do; T1 to T4 mirror S1 to S4. In
+T5 every node has one input, whose edge has a residual, so that a chain of nodes is a Transformer. All are causal
 (language models), or with `encoder=True` the encoder of a sequence-to-sequence network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from nasformer.spaces.cell import (
     AveragePool,
@@ -19,7 +20,7 @@ from nasformer.spaces.cell import (
     Skip,
     chosen_inputs,
 )
-from nasformer.spaces.sequence_cell import CellDecoderOnly, CellEncoder, CellEncoderDecoder
+from nasformer.spaces.sequence_cell import CellDecoderOnly, CellEncoder, CellEncoderDecoder, CellOutput
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Attention, CrossAttention, Decoder, DecoderLayer, FeedForward, Zero
 
@@ -37,6 +38,8 @@ OPERATORS: tuple[Any, ...] = (
     FeedForward(ratio=4.0, activation="gelu"),
 )
 """What an edge of T0 can do."""
+MIXING = (*OPERATORS[3:], FeedForward(ratio=2.0, activation="squared_relu"))
+"""What an edge of T5 can do: the operators of T0 that learn, and Primer's feed-forward layer."""
 _LETTERS = {
     "k": Skip(),
     "m": AveragePool(kernel=3),
@@ -59,12 +62,14 @@ def _space(
     *,
     dim: int,
     blocks: int,
-    output: Literal["linear", "mean"],
+    output: CellOutput,
     residual: bool,
     encoder: bool,
     decoder_layers: int,
+    residual_edges: bool = False,
 ) -> Space:
     fields: dict[str, Any] = {"dim": dim, "blocks": blocks, "cell": cell, "output": output, "residual": residual}
+    fields["residual_edges"] = residual_edges
     if not encoder:
         return Space(CellDecoderOnly(**fields), name)
     layer = DecoderLayer(
@@ -82,7 +87,7 @@ def _everywhere(name: str, operators: Sequence[Any], says: str) -> Callable[...,
         dim: int = 48,
         blocks: int = 2,
         nodes: int = 4,
-        output: Literal["linear", "mean"] = "linear",
+        output: CellOutput = "linear",
         residual: bool = False,
         encoder: bool = False,
         decoder_layers: int = 2,
@@ -105,7 +110,7 @@ def t1(
     *,
     dim: int = 48,
     blocks: int = 2,
-    output: Literal["linear", "mean"] = "linear",
+    output: CellOutput = "linear",
     residual: bool = False,
     encoder: bool = False,
     decoder_layers: int = 2,
@@ -113,3 +118,12 @@ def t1(
     """Two operators on every edge, chosen beforehand (`PAIRS`)."""
     fields: dict[str, Any] = {"dim": dim, "blocks": blocks, "output": output, "residual": residual}
     return _space("t1", chosen_inputs(PAIRS), **fields, encoder=encoder, decoder_layers=decoder_layers)
+
+
+def t5(*, dim: int = 48, blocks: int = 2, nodes: int = 4, encoder: bool = False, decoder_layers: int = 2) -> Space:
+    """T0's operators that learn, and squared ReLU; one edge a node, each with a residual; a block is the mean of the
+    nodes that none reads. A chain of attention and feed-forward nodes is a pre-norm Transformer, two layers a block;
+    other wirings run branches side by side."""
+    cell = chosen_inputs((MIXING,) * sum(range(2, 2 + nodes)), nodes=nodes, count=1)
+    fields: dict[str, Any] = {"dim": dim, "blocks": blocks, "output": "unread", "residual": False}
+    return _space("t5", cell, **fields, encoder=encoder, decoder_layers=decoder_layers, residual_edges=True)
