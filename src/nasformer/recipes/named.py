@@ -24,8 +24,8 @@ from nasformer.training.sweep import Sweep
 from nasformer.training.trainer import Training
 
 SMALL: dict[str, Any] = {
-    "dims": [64, 96, 128],
-    "ratios": [0.5, 1.0, 2.0],
+    "dims": [64, 80, 96, 112],
+    "ratios": [0.25, 0.5, 1.0, 2.0],
     "tables": "separate",
     "norm_kinds": ["layer"],
 }
