@@ -16,8 +16,8 @@ from nasformer.measures.training_cost import evaluation_flops, forward_flops, up
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
-from nasformer.recipes import from_scratch
-from nasformer.recipes.controls import CONTROLS, best_of, check
+from nasformer.recipes import controls, from_scratch
+from nasformer.recipes.controls import CONTROLS, TRIED, best_of, check, check_size
 from nasformer.recipes.experiment import LABELS
 from nasformer.recipes.fixed import plain_networks
 from nasformer.recipes.from_scratch import Candidates
@@ -25,6 +25,7 @@ from nasformer.recipes.recipe import STRONGEST
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Stage
 from nasformer.spaces.named import SPACES, uniform
+from nasformer.strategies.objective import Objective
 from nasformer.tasks.translation import TranslationTask
 from nasformer.training.randomness import derive
 from nasformer.training.sweep import Sweep
@@ -56,6 +57,43 @@ def test_no_network_of_this_size_is_one_line() -> None:
     tiny = uniform("attention", 4, ratio=0.25, heads=1, encoder_layers=1, decoder_layers=1)
     with pytest.raises(RequestError, match=r"no network of attention alone comes near \d+ parameters"):
         plain_networks(space, SETTINGS, ("attention",), "core", tiny)
+
+
+@pytest.mark.parametrize("good", [0, 5, 99])
+def test_a_control_without_a_network_is_refused_before_anything_is_trained(
+    good: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One member of a few that has a plain twin is enough."""
+    asked: list[Any] = []
+
+    def networks(space: Any, settings: Any, operators: Any, size: Any, found: Any) -> list[list[Any]]:
+        asked.append(found)
+        if len(asked) - 1 != good:
+            raise RequestError(f"no network of attention alone comes near {core_parameters(found):,} parameters")
+        return [[found]]
+
+    monkeypatch.setattr(controls, "plain_networks", networks)
+    space = SPACES["modern"]()
+    experiment: Any = SimpleNamespace(
+        objective=Objective(max_core_parameters=90_000),
+        settings=SETTINGS,
+        recipe=SimpleNamespace(trained={}),
+        seed=lambda name: derive(1, name),
+        sampled_space=lambda: space,
+        space=space,
+    )
+    check_size(experiment, "halving")
+    assert not asked
+    if good < TRIED:
+        check_size(experiment, "tuned_transformer")
+        assert len(asked) == good + 1
+    else:
+        with pytest.raises(
+            RequestError, match=r"tuned_transformer has no network of the size.*comes near [\d,]+ param"
+        ):
+            check_size(experiment, "tuned_transformer")
+        assert len(set(asked)) == TRIED
+    assert all(core_parameters(member) <= 90_000 for member in asked)
 
 
 def test_an_update_is_three_passes_with_the_output_map() -> None:

@@ -35,6 +35,8 @@ FIRST = 32
 """The first rung of a halving is this part of the updates of a whole training."""
 MOST = 16
 """Candidates of a halving, at the most."""
+TRIED = 8
+"""Members for which a control is looked for before anything is trained."""
 SWEEPS = 0.25
 """The part of what a control may spend besides its last training that goes into sweeps for kinds of candidates."""
 
@@ -44,22 +46,25 @@ Group = Sequence[Any]
 
 @dataclass(frozen=True)
 class Control:
-    """One row of the table: what reports call it, what it is in a sentence, how the result's row is made, and whether
-    it needs a space of layers or of cells for text, beside which plain networks stand."""
+    """One row of the table: what reports call it, what it is in a sentence, how the result's row is made, and where it
+    is a plain network, its candidates beside what was found: such need a space of layers or of cells for text."""
 
     label: str
     sentence: str
     row: Callable[[Experiment, str, Any], dict[str, Any]]
-    of_layers: bool = False
+    networks: Callable[[Experiment, Any], Sequence[Group]] | None = None
 
 
-def tuned(operators: Sequence[Operator], size: Size) -> Callable[[Experiment, str, Any], Any]:
+def tuned(label: str, sentence: str, operators: Sequence[Operator], size: Size) -> Control:
     """The control that is the best network of one operator in every layer, of the found one's size."""
 
-    def row(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
-        return best_of(experiment, name, plain_networks(experiment.space, experiment.settings, operators, size, found))
+    def networks(experiment: Experiment, found: Any) -> Sequence[Group]:
+        return plain_networks(experiment.space, experiment.settings, operators, size, found)
 
-    return row
+    def row(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
+        return best_of(experiment, name, networks(experiment, found))
+
+    return Control(label, sentence, row, networks)
 
 
 def halving(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
@@ -94,29 +99,29 @@ def average(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
 
 
 CONTROLS: dict[str, Control] = {
-    "tuned_transformer": Control(
+    "tuned_transformer": tuned(
         "Transformer, tuned",
         "the best plain Transformer over depths, norms and rates",
-        tuned(("attention",), "core"),
-        of_layers=True,
+        ("attention",),
+        "core",
     ),
-    "tuned_fixed": Control(
+    "tuned_fixed": tuned(
         "fixed operators, tuned",
         "the best of Lite Transformer, LightConv and dynamic convolution over depths, norms and rates",
-        tuned(FIXED, "core"),
-        of_layers=True,
+        FIXED,
+        "core",
     ),
-    "tuned_transformer_total": Control(
+    "tuned_transformer_total": tuned(
         "Transformer, tuned, equal total size",
         "the same, with tables counted in the size",
-        tuned(("attention",), "total"),
-        of_layers=True,
+        ("attention",),
+        "total",
     ),
-    "tuned_fixed_total": Control(
+    "tuned_fixed_total": tuned(
         "fixed operators, tuned, equal total size",
         "the same, with tables counted in the size",
-        tuned(FIXED, "total"),
-        of_layers=True,
+        FIXED,
+        "total",
     ),
     "halving": Control(
         "successive halving of random members", "trained from scratch, the better half goes on", halving
@@ -128,10 +133,29 @@ CONTROLS: dict[str, Control] = {
 
 def check(experiment: Experiment, name: str) -> None:
     """Raises `RequestError` where a control has no meaning for the space."""
-    if CONTROLS[name].of_layers and not _of_layers(experiment.space.template):
+    if CONTROLS[name].networks and not _of_layers(experiment.space.template):
         raise RequestError(
             f"the control {name} is a network of layers, and the space {experiment.space.name!r} has none; leave it out"
         )
+
+
+def check_size(experiment: Experiment, name: str) -> None:
+    """Raises `RequestError` where a control has no network of the size of any of a few members within the limits."""
+    networks = CONTROLS[name].networks
+    if networks is None:
+        return
+    random, refused = Random(experiment.seed(name)), []
+    for _ in range(TRIED):
+        member = experiment.objective.sample(experiment.sampled_space(), random, experiment.settings)
+        try:
+            networks(experiment, member.but(**experiment.recipe.trained))
+        except RequestError as error:
+            refused.append(str(error))
+        else:
+            return
+    raise RequestError(
+        f"the control {name} has no network of the size that the limits ask for: {refused[0]}; leave it out"
+    )
 
 
 def _of_layers(template: Any) -> bool:

@@ -19,7 +19,7 @@ from nasformer.measures.training_cost import update_flops
 from nasformer.models.build import build
 from nasformer.models.program import check_causal, check_trained
 from nasformer.models.size import core_flops, core_parameters, total_parameters
-from nasformer.recipes.controls import CONTROLS, check
+from nasformer.recipes.controls import CONTROLS, check, check_size
 from nasformer.recipes.fixed import depth_of, sized_decoder
 from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.report.roles import role_of
@@ -247,8 +247,11 @@ class Experiment:
         self.check()
 
     def check(self) -> None:
-        """Raises `RequestError` where no member of the space is within the limits."""
+        """Raises `RequestError` where no member of the space is within the limits, or no network of a control."""
         self.objective.check(self.space, self.settings)
+        for name in self.recipe.controls:
+            if name in CONTROLS:
+                check_size(self, name)
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
