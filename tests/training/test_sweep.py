@@ -16,7 +16,7 @@ from nasformer.runs.stage import Stage
 from nasformer.spaces.named import uniform
 from nasformer.tasks.translation import TranslationTask
 from nasformer.training.schedule import AUTO
-from nasformer.training.sweep import Plain, Sweep, Swept, found_rate, sweep
+from nasformer.training.sweep import Plain, Sweep, Swept, _around, _beyond, _parabola, found_rate, sweep
 from nasformer.training.trainer import Training
 
 UPDATES = 800
@@ -137,3 +137,27 @@ def test_a_rate_that_is_given_is_taken(run: Run) -> None:
     given = TRAINING.at(0.5)
     assert found_rate(given, UPDATES, lambda training: Bowl(training, 1, 1), Sweep(), Stage(run, "x")) == (given, None)
     assert TRAINING.schedule.peak == AUTO
+
+
+@pytest.mark.parametrize(
+    ("losses", "near", "ends"),
+    [
+        # The best two of a noisy grid are no neighbours: the parabola says where between them to look.
+        ({0.006: 4.877, 0.012: 4.934, 0.024: 4.862, 0.048: 5.075}, 0.0107, [0.006, 0.012]),
+        ({0.006: 5.172, 0.012: 5.203, 0.024: 4.925, 0.048: 5.245}, 0.0175, [0.012, 0.024]),
+        ({0.006: 4.708, 0.012: 4.6, 0.024: 4.751}, 0.0114, [0.006, 0.012]),
+        ({0.006: 5.012, 0.012: 4.936, 0.024: 9.0}, 0.0085, [0.006, 0.012]),
+        ({0.003: 4.9, 0.006: 4.8, 0.012: math.nan, 0.024: math.nan}, None, [0.003, 0.006]),
+        ({0.006: 4.9, 0.012: 4.95, 0.024: 4.9}, None, [0.006, 0.024]),
+    ],
+)
+def test_noise_does_not_send_the_sweep_to_an_edge(
+    losses: dict[float, float], near: float | None, ends: list[float]
+) -> None:
+    found = _parabola(losses, 2.0)
+    assert (found is None) == (near is None)
+    if found is not None and near is not None:
+        assert min(losses) * 2 ** found[0] == pytest.approx(near, rel=0.02)
+        assert found[1] > 0
+    assert sorted(_around(losses, 2.0)) == ends
+    assert _beyond(losses, 2.0) in ((0,) if near is not None else (0, 1, -1))

@@ -105,12 +105,13 @@ def demo() -> Recipe:
             task=Translation(vocabulary=2_000, test_sentences=300, beams=4, embedded_pairs=12_000),
             objective=Objective(max_core_parameters=200_000),
         ),
-        updates=400,
+        updates=360,
         fine_tune=240,
         batch_tokens=1_024,
         exploration=Exploration(members=32, iterations=2, first_ranking=64, validation_tokens=512),
     )
     return recipe.but(
+        finalists=4,
         strategy=recipe.strategy.but(divergence_members=50, divergence_tokens=128),
         controls=("tuned_transformer", "tuned_fixed", "halving"),
     )

@@ -1,8 +1,9 @@
 """The peak learning rate, searched for: short trainings at rates a factor apart, and the best of them.
 
-A geometric grid of three rates is trained for a few updates each; while the best stands at an edge the grid grows on
-that side; the better half then goes on to twice the updates, and so forth until one is left (successive halving,
-Jamieson and Talwalkar, arXiv 1502.07943). Short trainings favour rates that are too high for long ones, so the best
+A geometric grid of three rates is trained for a few updates each; while the best lies beyond it the grid grows on that
+side; the two rates around it then go on to twice the updates (successive halving, Jamieson and Talwalkar, arXiv
+1502.07943, among neighbours). Where the best lies is read off a parabola through all rates, since losses of so few
+updates are noisy. Short trainings favour rates that are too high for long ones, so the best
 peak of n updates becomes peak · (n / N)^decline for a training of N (Bjorck et al., arXiv 2409.19913; the exponent is
 measured in docs/results.md). Weight decay, dropout and clipping stay as they are.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -28,6 +30,10 @@ from nasformer.training.trainer import Trainer, Training
 
 SHORTEST = 8
 """Rates are not told apart by fewer updates than these."""
+SLACK = 0.25
+"""So many steps the best rate may lie beyond the grid before it grows."""
+OUTLIER = 6
+"""A rate whose loss is so many times as far from the best as the median says nothing of where the best lies."""
 
 
 class Sweep(Value):
@@ -163,11 +169,10 @@ class _Grid:
         factor = self.how.factor
         losses = {peak: self.measure(peak, first) for peak in (middle / factor, middle, middle * factor)}
         while self.budget - self.spent >= first + 2 * first or not any(map(math.isfinite, losses.values())):
-            best = _best(losses)
-            finite = math.isfinite(losses[best])
-            if finite and best not in (min(losses), max(losses)):
+            side = _beyond(losses, factor)
+            if side == 0:
                 break
-            beyond = max(losses) * factor if finite and best == max(losses) else min(losses) / factor
+            beyond = max(losses) * factor if side > 0 else min(losses) / factor
             if self.spent + first > self.budget:
                 rates = ", ".join(f"{peak:.2g}" for peak in sorted(losses))
                 raise RunError(
@@ -175,8 +180,7 @@ class _Grid:
                     f"({rates}); look at the data, or set schedule.peak"
                 )
             losses[beyond] = self.measure(beyond, first)
-        finalists = sorted(losses, key=lambda peak: _order(losses[peak]))[:2]
-        ends = {peak: self.measure(peak, 2 * first) for peak in finalists if math.isfinite(losses[peak])}
+        ends = {peak: self.measure(peak, 2 * first) for peak in _around(losses, factor)}
         short = _lowest(losses, factor, ends)
         peak = short * (self.length / self.updates) ** self.how.decline
         return Swept(float(f"{peak:.4g}"), self.spent, tuple(self.points))
@@ -206,24 +210,54 @@ def _best(losses: dict[float, float]) -> float:
     return min(losses, key=lambda peak: (_order(losses[peak]), peak))
 
 
+def _parabola(losses: dict[float, float], factor: float) -> tuple[float, float] | None:
+    """Where the parabola through the losses is lowest, in steps of the grid from its lowest rate, and its bend, the
+    second difference. By least squares over the three best rates and whatever is not far worse; None where it is not
+    bent upwards, or there are no three."""
+    finite = {peak: loss for peak, loss in losses.items() if math.isfinite(loss)}
+    if len(finite) < 3:
+        return None
+    best, middle = min(finite.values()), median(finite.values())
+    bound = max(sorted(finite.values())[2], best + OUTLIER * (middle - best))
+    kept = {peak: loss for peak, loss in finite.items() if loss <= bound}
+    steps = [math.log(peak / min(losses), factor) for peak in kept]
+    square, slope, _ = np.polyfit(steps, list(kept.values()), 2)
+    return (float(-slope / (2 * square)), float(2 * square)) if square > 0 else None
+
+
+def _beyond(losses: dict[float, float], factor: float) -> int:
+    """On which side of the grid the best rate lies: -1 below, 1 above, 0 within; below where all failed."""
+    best = _best(losses)
+    if not math.isfinite(losses[best]):
+        return -1
+    if (found := _parabola(losses, factor)) is None:
+        return -1 if best == min(losses) else int(best == max(losses))
+    return -1 if found[0] < -SLACK else int(found[0] > len(losses) - 1 + SLACK)
+
+
+def _around(losses: dict[float, float], factor: float) -> list[float]:
+    """The two rates of the grid between which the best lies, as far as they did not fail; the best two where the losses
+    do not tell."""
+    rates = sorted(losses)
+    if (found := _parabola(losses, factor)) is None:
+        two = sorted(losses, key=lambda peak: _order(losses[peak]))[:2]
+    else:
+        lower = min(max(0, math.floor(found[0] + 1e-6)), len(rates) - 2)
+        two = rates[lower : lower + 2]
+    return [peak for peak in two if math.isfinite(losses[peak])]
+
+
 def _lowest(losses: dict[float, float], factor: float, ends: dict[float, float]) -> float:
-    """The rate of the lowest loss, between those of the grid: the two that went on to the last rung (`ends`) lie on a
-    parabola in the logarithm of the rate that is bent as the first rung (`losses`) is around its best. The best of the
-    last rung where the first does not tell, at most half a step from the two."""
+    """The rate of the lowest loss: the two that went on to the last rung (`ends`) lie on a parabola in the logarithm of
+    the rate that is bent as that of the first rung (`losses`) is. The best of the last rung where the first does not
+    tell, at most half a step from the two."""
     finite = {peak: loss for peak, loss in ends.items() if math.isfinite(loss)}
     best = _best(finite or losses)
-    middle = _best(losses)
-    around = [_loss_at(losses, rate) for rate in (middle / factor, middle, middle * factor)]
-    bend = around[0] - 2 * around[1] + around[2]
-    low, high = min(finite, default=best), max(finite, default=best)
-    if not (math.isclose(high, low * factor) and math.isfinite(bend) and bend > 0):
+    low, high, found = min(finite, default=best), max(finite, default=best), _parabola(losses, factor)
+    if found is None or not math.isclose(high, low * factor):
         return best
-    place = 0.5 - (finite[high] - finite[low]) / bend  # in steps from the lower
+    place = 0.5 - (finite[high] - finite[low]) / found[1]  # in steps from the lower
     return float(low * factor ** max(-0.5, min(1.5, place)))
-
-
-def _loss_at(losses: dict[float, float], rate: float) -> float:
-    return next((loss for peak, loss in losses.items() if math.isclose(peak, rate)), math.nan)
 
 
 class Plain:
