@@ -14,6 +14,10 @@ class RunError(RuntimeError):
     """The work failed while it was running (exit code 1): says what happened and what is safe."""
 
 
+class DivergedError(RunError):
+    """A training whose loss is NaN or infinite."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a name that does not exist: `did you mean 'x'?`, or the list of what exists when nothing is near."""
     names = sorted(known)

@@ -75,7 +75,7 @@ def test_a_control_without_a_network_is_refused_before_anything_is_trained(
     monkeypatch.setattr(controls, "plain_networks", networks)
     space = SPACES["modern"]()
     experiment: Any = SimpleNamespace(
-        objective=Objective(max_core_parameters=90_000),
+        limits=lambda space: Objective(max_core_parameters=90_000),
         settings=SETTINGS,
         recipe=SimpleNamespace(trained={}),
         seed=lambda name: derive(1, name),
@@ -121,7 +121,7 @@ class Told:
     def __init__(self, run: Run, task: TranslationTask, budget: float) -> None:
         self.run, self.task, self.budget = run, task, budget
         self.settings = task.model_settings(Dropout(residual=0.1))
-        self.recipe = SimpleNamespace(sweep=Sweep(validation_tokens=64))
+        self.recipe = SimpleNamespace(sweep=Sweep(validation_tokens=64), trained={})
         self.asked: list[tuple[Any, dict[str, Any]]] = []
 
     def whole_training(self) -> Training:

@@ -24,7 +24,7 @@ from nasformer.recipes.from_scratch import Candidates
 from nasformer.recipes.measure import pooled
 from nasformer.spaces.named import Operator
 from nasformer.strategies.halving import affordable
-from nasformer.training.sweep import Sweep, plain_rate
+from nasformer.training.sweep import Sweep, Swept, plain_rate
 
 if TYPE_CHECKING:
     from nasformer.recipes.experiment import Experiment
@@ -72,7 +72,8 @@ def halving(experiment: Experiment, name: str, found: Any) -> dict[str, Any]:
     random, members = Random(experiment.seed(name)), dict[Any, None]()
     for _ in range(20 * MOST):
         if len(members) < MOST:
-            members[experiment.equal(found).sample(experiment.sampled_space(), random, experiment.settings)] = None
+            member = experiment.equal(found).sample(experiment.sampled_space(), random, experiment.settings)
+            members[member.but(**experiment.recipe.trained)] = None
     return best_of(experiment, name, [list(members)])
 
 
@@ -146,7 +147,7 @@ def check_size(experiment: Experiment, name: str) -> None:
         return
     random, refused = Random(experiment.seed(name)), []
     for _ in range(TRIED):
-        member = experiment.objective.sample(experiment.sampled_space(), random, experiment.settings)
+        member = experiment.limits(experiment.space).sample(experiment.sampled_space(), random, experiment.settings)
         try:
             networks(experiment, member.but(**experiment.recipe.trained))
         except RequestError as error:
@@ -170,12 +171,13 @@ def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[
     left = experiment.spent() / mean - updates * (1 + recipe.sweep.share)
     share = min(recipe.sweep.share, SWEEPS * max(0.0, left) / (len(groups) * updates))
     sweeps, flops = recipe.sweep.but(share=share) if share > 0 else None, 0.0
-    rates, swept_updates = [], 0
+    rates, swept_updates, seconds = [], 0, 0.0
     for number, group in enumerate(groups):
         peak, swept = _rate(experiment, training, group[0], f"{name}_rate_{number + 1}", sweeps)
         rates.append(peak)
-        swept_updates += swept
-        flops += swept * update_flops(group[0], settings, training.batch_tokens)
+        swept_updates += swept.updates
+        seconds += swept.seconds
+        flops += swept.updates * update_flops(group[0], settings, training.batch_tokens)
     rated = ([(one, peak) for one in group] for group, peak in zip(groups, rates, strict=True))
     candidates = [pair for pairs in zip_longest(*rated) for pair in pairs if pair is not None]
     first = max(1, updates // FIRST)
@@ -183,19 +185,23 @@ def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[
     tried = Candidates(experiment, name, candidates)
     best, losses = tried.halve(first)
     flops += tried.flops()
-    cost: dict[str, Any] = {"searched": swept_updates + sum(tried.updates.values()), "flops": flops}
+    seconds += sum(tried.seconds.values())
+    cost: dict[str, Any] = {"searched": swept_updates + sum(tried.updates.values()), "flops": flops, "seconds": seconds}
     row = experiment.from_scratch(candidates[best][0], name, **cost)
     return row | {"tried": len(candidates), "rungs": losses}
 
 
-def _rate(experiment: Experiment, training: Any, architecture: Any, name: str, how: Sweep | None) -> tuple[float, int]:
-    """The peak for a kind of candidates, and the updates that it took."""
+def _rate(
+    experiment: Experiment, training: Any, architecture: Any, name: str, how: Sweep | None
+) -> tuple[float, Swept]:
+    """The peak for a kind of candidates, and the sweep that found it."""
     if how is None:
         peak = training.schedule.peak
-        return (experiment.recipe.sweep.begin(training) if isinstance(peak, str) else float(peak)), 0
+        known = experiment.recipe.sweep.begin(training) if isinstance(peak, str) else float(peak)
+        return known, Swept(known, 0)
 
     def fresh() -> nn.Module:
         return build(architecture, experiment.settings, seed=experiment.seed(name, "weights"))
 
     found, swept = plain_rate(training, fresh, experiment.task, experiment.seed(name), how, experiment.stage(name))
-    return found.schedule.largest(), 0 if swept is None else swept.updates
+    return found.schedule.largest(), swept or Swept(found.schedule.largest(), 0)

@@ -201,6 +201,10 @@ def score(
     return {"architecture": architecture.data(), "scorecard": scorecard.data(), "validation_loss": loss}
 
 
+PLAIN = ("transformer", "light_convolution", "lite_transformer")
+"""Controls that are one plain network at the depth of the space."""
+
+
 class Experiment:
     """A recipe on its way to a result: what all strategies share. Subclasses say how an architecture is found and
     which controls search.
@@ -211,10 +215,7 @@ class Experiment:
         display: where progress is shown.
     """
 
-    controls: tuple[str, ...] = (
-        *("random_architecture", "transformer", "light_convolution", "lite_transformer"),
-        *CONTROLS,
-    )
+    controls: tuple[str, ...] = ("random_architecture", *PLAIN, *CONTROLS)
     """Those that every strategy offers: trained from scratch, of the found architecture's core size."""
     of_cells = False
     """Whether what is found may be trained at other sizes, or looked up in a table."""
@@ -252,6 +253,16 @@ class Experiment:
         for name in self.recipe.controls:
             if name in CONTROLS:
                 check_size(self, name)
+            elif name in PLAIN:
+                self.check_plain(name)
+
+    def check_plain(self, name: str) -> None:
+        """Raises `RequestError` where no plain network stands beside the members of the space."""
+        stacks = [getattr(self.space.template, stack, None) for stack in ("encoder", "decoder")]
+        if not all(hasattr(stack, "layers") for stack in stacks if stack is not None) or not any(stacks):
+            raise RequestError(
+                f"the control {name} is a network of layers, and the space {self.space.name!r} has none; leave it out"
+            )
 
     def carry_out(self) -> dict[str, Any]:
         """All arms in order; returns (and writes) the result."""
@@ -333,6 +344,10 @@ class Experiment:
         so that no difference in quality is one in size."""
         return self.objective.near(core_parameters(found))
 
+    def limits(self, space: Any) -> Objective:
+        """Within which a search of a space looks."""
+        return self.objective
+
     def sampled_space(self) -> Any:
         """Where random architectures are drawn."""
         return self.space
@@ -360,7 +375,9 @@ class Experiment:
     def different(self, draw: Callable[[Random], Any], size: int) -> list[Any]:
         """The architectures that a correlation is over: different ones, as many as the recipe asks for or there are."""
         random, members = Random(self.seed("correlation")), list[Any]()
-        while len(members) < min(self.recipe.correlation, size):
+        for _ in range(1_000 * self.recipe.correlation):
+            if len(members) == min(self.recipe.correlation, size):
+                break
             member = draw(random)
             members += [member] if member not in members else []
         return members

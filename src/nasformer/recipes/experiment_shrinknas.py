@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from nasformer.errors import RequestError
+from nasformer.errors import DivergedError, RequestError, RunError
 from nasformer.measures.statistics import rank_correlation
 from nasformer.measures.training_cost import evaluation_flops, update_flops
 from nasformer.models.build import build
@@ -28,10 +29,12 @@ from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
 from nasformer.strategies.single_path import Ranking, SampledMembers, SinglePath
 from nasformer.strategies.spos import spos
 from nasformer.supernets.named import supernet_of
-from nasformer.training.sweep import found_rate, plain_rate
+from nasformer.training.sweep import Swept, found_rate, plain_rate
 from nasformer.training.train import train
 from nasformer.training.trainer import Training, borrow
 
+DRAWN = 200
+"""Among so many random members one must use the part of a limit that a search is held to."""
 FIRST = 16
 """The first rung of the finalists is this part of the updates of a whole training, or where they are fine-tuned only of
 that."""
@@ -123,27 +126,28 @@ class ShrinkNasExperiment(Experiment):
     ) -> tuple[ShrinkNasSearch, Spent, float]:
         """A search taken to its end, what went into it, and the peak of its rate."""
         supernet = supernet_of(space, self.settings, seed=self.seed("supernet"))
-        training, swept, swept_flops = self._supernet_rate(strategy.training, space)
+        training, sweep, swept_flops = self._supernet_rate(strategy.training, space)
         strategy = strategy.but(training=training)
-        search = strategy.begin(space, self._limits(space), self.task, supernet, self.seed("search"), last)
+        search = strategy.begin(space, self.limits(space), self.task, supernet, self.seed("search"), last)
         place = self.stage(stage)
         drive(search, place)
-        updates = search.path.updates + swept
-        spent = Spent(updates, search.evaluations, place.seconds, search.flops + swept_flops)
+        updates, seconds = search.path.updates + sweep.updates, sweep.seconds
+        spent = Spent(updates, search.evaluations, place.seconds + seconds, search.flops + swept_flops)
         return search, spent, training.schedule.largest()
 
-    def _limits(self, space: Space) -> Objective:
-        """The limits of a search: the recipe's, and where the space has such members the larger part of the core size
-        that they allow."""
-        limits = self.recipe.objective.using(self.strategy.use)
-        within = limits.excess(limits.smallest(space, self.settings), self.settings) <= 0
+    def limits(self, space: Space) -> Objective:
+        """Of a search: the recipe's, and a core size of at least the part that the strategy says of what they allow,
+        unless next to no members have that."""
+        assert isinstance(self.recipe.strategy, ShrinkNas)
+        limits, random = self.recipe.objective.using(self.recipe.strategy.use), Random(self.seed("limits"))
+        within = any(limits.allows(space.sample(random), self.settings) for _ in range(DRAWN))
         return limits if within else self.recipe.objective
 
-    def _supernet_rate(self, training: Training, space: Space) -> tuple[Training, int, float]:
-        """The supernet's training with its rate found, and the updates and FLOPs that the sweep took; a space is swept
-        once in a run."""
+    def _supernet_rate(self, training: Training, space: Space) -> tuple[Training, Swept, float]:
+        """The supernet's training with its rate found, the sweep, and the FLOPs that it took; a space is swept once in
+        a run."""
         name = "supernet" if space is self.space else "supernet_sizes_only"
-        objective, settings, seed, flops = self._limits(space), self.settings, self.seed(name), list[float]()
+        objective, settings, seed, flops = self.limits(space), self.settings, self.seed(name), list[float]()
 
         def draw(random: Random) -> Any:
             return objective.sample(space, random, settings)
@@ -155,19 +159,23 @@ class ShrinkNasExperiment(Experiment):
         how = self.recipe.sweep.but(decline=0.0)  # most shared weights have few updates in a long training too
         found, swept = found_rate(training, self.recipe.total_updates(), begin, how, self.stage(name))
         if swept is None or not swept.updates:
-            return found, 0, 0.0
+            return found, swept or Swept(found.schedule.largest(), 0), 0.0
         random = Random(seed)
         flops = [update_flops(draw(random), settings, training.batch_tokens) for _ in range(32)]
-        return found, swept.updates, swept.updates * sum(flops) / len(flops)
+        return found, swept, swept.updates * sum(flops) / len(flops)
 
     def _sizes_only(self) -> Space:
         """The space with attention as the only operator wherever operators are chosen."""
-        keep = {}
+        keep: dict[str, list[int]] = {}
         for choice in self.space.choices:
             if choice.operators and choice.name.endswith(".mixer"):
                 if "attention" not in choice.options:
                     raise RequestError(f"the control sizes_only needs attention among the options of {choice.name}")
                 keep[choice.name] = [choice.options.index("attention")]
+        if not keep:
+            raise RequestError(
+                f"the control sizes_only needs mixers that are chosen, and the space {self.space.name!r} has none"
+            )
         return Space(self.space.shrink(keep).template, f"{self.space.name}, sizes only")
 
     def _finished(
@@ -176,7 +184,7 @@ class ShrinkNasExperiment(Experiment):
         """The row of a search: its best finalist, fine-tuned or trained from scratch, whichever has the lower
         validation loss; both rows stay in the run."""
         parts = ("fine_tuned", "retrained") if name == "found" else (f"{name}_fine_tuned", f"{name}_retrained")
-        models, rows = list[nn.Module](), list[dict[str, Any]]()
+        models, rows = list[Any](), list[dict[str, Any]]()
         if self.recipe.retrain:
             best, again, spent, rate = self._retrained(finalists, parts[1], spent)
             finalists = [best]
@@ -186,6 +194,11 @@ class ShrinkNasExperiment(Experiment):
         model, spent = self._fine_tuned(search, finalists, parts[0], spent, peak)
         rows.append(self.arm(parts[0], lambda: self._costed(model, parts[0], settings, spent) | {"peak": peak}))
         models.append(model)
+        if any(row["architecture"] != model.architecture.data() for row, model in zip(rows, models, strict=True)):
+            raise RunError(
+                f"the rows of {name} in this run are those of another architecture, chosen by an earlier version; "
+                f"begin a new run"
+            )
         better = min(range(len(rows)), key=lambda number: rows[number]["validation_loss"])
         if name == "found":
             hand_over(models[better], self.task, self.run)
@@ -206,14 +219,13 @@ class ShrinkNasExperiment(Experiment):
 
         whole, stage = self.whole_training(), self.stage(name)
         rated, swept = plain_rate(whole, fresh, self.task, self.seed(name), self.recipe.sweep, stage)
-        seconds = stage.seconds
         candidates = Candidates(self, name, [(one, rated.schedule.largest()) for one in finalists])
         best, _ = candidates.halve(max(1, whole.updates // FIRST))
         model = candidates.go_on(best, whole.updates)
-        sweep = swept.updates if swept else 0
-        flops = candidates.flops() + sweep * update_flops(finalists[0], self.settings, whole.batch_tokens)
-        updates = sum(candidates.updates.values()) + sweep
-        spent = spent.more(updates, seconds + sum(candidates.seconds.values()), flops)
+        sweep = swept or Swept(0.0, 0)
+        flops = candidates.flops() + sweep.updates * update_flops(finalists[0], self.settings, whole.batch_tokens)
+        updates = sum(candidates.updates.values()) + sweep.updates
+        spent = spent.more(updates, sweep.seconds + sum(candidates.seconds.values()), flops)
         return finalists[best], model, spent, rate_of(rated, swept)
 
     def _costed(self, model: nn.Module, name: str, settings: Any, spent: Spent) -> dict[str, Any]:
@@ -250,11 +262,16 @@ class ShrinkNasExperiment(Experiment):
             return model
 
         def loss(number: int, until: int) -> float:
-            if f"{number}/{until}" not in known:
-                known[f"{number}/{until}"] = self.task.validation_loss(go_on(number, until))
+            key, until = f"{number}/{until}", min(until, tuning.updates)
+            if key not in known:
+                try:
+                    known[key] = self.task.validation_loss(go_on(number, until))
+                except DivergedError:
+                    known[key] = math.nan
+                known[f"{key} seconds"] = seconds[number]
                 self.run.write_json(path, known)
-            done[number] = until
-            return float(known[f"{number}/{until}"])
+            done[number], seconds[number] = until, float(known.get(f"{key} seconds", 0.0))
+            return float(known[key])
 
         best, _ = halve(range(len(finalists)), max(1, tuning.updates // FIRST), loss)
         model = go_on(best, tuning.updates)
@@ -265,7 +282,7 @@ class ShrinkNasExperiment(Experiment):
     def correlation(self) -> dict[str, Any]:
         """How scores on inherited weights rank architectures against training each from scratch."""
         search, _, _ = self._search(self.strategy, self.space, "search")
-        objective = self.recipe.objective
+        objective = self.limits(self.space)
         members = self.different(lambda random: objective.sample(self.space, random, self.settings), self.space.size)
         tokens = 4 * self.strategy.exploration.validation_tokens
         ranking = Ranking(search.path, objective, members, self.seed("correlation"), tokens)

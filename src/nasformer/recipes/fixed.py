@@ -52,7 +52,7 @@ def plain_networks(space: Any, settings: Any, operators: Sequence[Operator], siz
         return total_parameters(architecture, settings) if size == "total" else core_parameters(architecture)
 
     groups = [
-        [network for split in _splits(space) if (network := _network(operator, norm, split, count, found))]
+        [network for split in _splits(space, found) if (network := _network(operator, norm, split, count, found))]
         for norm in ("pre", "post")
         for operator in operators
     ]
@@ -82,10 +82,10 @@ def _network(
     return network if abs(count(network) / count(found) - 1) <= 0.03 else None
 
 
-def _splits(space: Any) -> list[tuple[int, int]]:
+def _splits(space: Any, found: Any) -> list[tuple[int, int]]:
     """(encoder layers, decoder layers), the likeliest first: all encoders up to the deepest with one or two decoder
-    layers, and the deepest of both; of a decoder-only space (0, layers)."""
-    largest = space.largest()
+    layers, and the deepest of both; of a decoder-only space (0, layers). Cells are as deep as those that were found."""
+    largest = found if found.family.startswith("cell_") else space.largest()
     decoder = depth_of(getattr(largest, "decoder", largest))
     if not hasattr(largest, "encoder"):
         return [(0, layers) for layers in _few(decoder)]

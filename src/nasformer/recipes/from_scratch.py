@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from nasformer.errors import DivergedError
 from nasformer.measures.training_cost import update_flops
 from nasformer.models.build import build
 from nasformer.strategies.halving import halve
@@ -39,7 +41,7 @@ class Candidates:
     def go_on(self, number: int, until: int) -> nn.Module:
         """A candidate with so many updates, or to the end of its training."""
         experiment, (architecture, peak) = self.experiment, self.rated[number]
-        self.updates[number] = until
+        self.updates[number] = min(until, experiment.whole_training().updates)
         model = build(architecture, experiment.settings, seed=experiment.seed(self.name, number, "weights"))
         training, seed = experiment.whole_training().at(peak), experiment.seed(self.name, number)
         stage = experiment.stage(f"{self.name}_{number + 1}" if len(self.rated) > 1 else self.name)
@@ -56,11 +58,21 @@ class Candidates:
 
     def _loss(self, number: int, until: int) -> float:
         experiment, key = self.experiment, f"{number}/{until}"
-        self.updates[number] = until
         if key not in self.known:
-            model = self.go_on(number, until)
-            tokens, device = experiment.recipe.sweep.validation_tokens, next(model.parameters()).device
-            batches = validation(experiment.task, experiment.seed(self.name), tokens, device)
-            self.known[key] = experiment.task.evaluate(model, batches)
+            self.known[key] = self._measured(number, until)
+            self.known[f"{key} seconds"] = self.seconds[number]
             experiment.run.write_json(self.path, self.known)
+        self.updates[number] = min(until, experiment.whole_training().updates)
+        self.seconds[number] = float(self.known.get(f"{key} seconds", 0.0))
         return float(self.known[key])
+
+    def _measured(self, number: int, until: int) -> float:
+        """The validation loss of a candidate with so many updates; NaN where its training diverged."""
+        experiment = self.experiment
+        try:
+            model = self.go_on(number, until)
+        except DivergedError:
+            return math.nan
+        tokens, device = experiment.recipe.sweep.validation_tokens, next(model.parameters()).device
+        batches = validation(experiment.task, experiment.seed(self.name), tokens, device)
+        return experiment.task.evaluate(model, batches)

@@ -326,6 +326,7 @@ def rome_nasbench201() -> Recipe:
         space=NamedSpace(name="nasbench201-two-inputs", settings={"channels": 16, "cells": 1}),
         strategy=Rome(training=_images(updates=400, images=64), samples=4, logits=CELL_LOGITS.but(rate=1e-2)),
         trained={"cells": 5},
+        controls=("random_architecture", "gdas", "darts"),
     )
 
 

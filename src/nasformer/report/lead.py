@@ -27,8 +27,8 @@ class Followed:
 
 
 def without_candidates(curves: Sequence[SearchCurve]) -> tuple[SearchCurve, ...]:
-    """The trainings that were not given up: of numbered ones that began alike the longest where they were fine-tuned,
-    and none where the training of the best from scratch is there."""
+    """The trainings that were not given up: of the numbered finalists of a search the longest, of the candidates of a
+    control none where the training of the best from scratch is there."""
     stages = {curve.stage for curve in curves}
 
     def last(curve: SearchCurve) -> int:
@@ -37,7 +37,7 @@ def without_candidates(curves: Sequence[SearchCurve]) -> tuple[SearchCurve, ...]
     longest: dict[str, SearchCurve] = {}
     for curve in curves:
         base = _base(curve.stage)
-        if base.endswith("fine_tuned") and (base not in longest or last(curve) > last(longest[base])):
+        if base.endswith(("fine_tuned", "retrained")) and (base not in longest or last(curve) > last(longest[base])):
             longest[base] = curve
 
     def stays(curve: SearchCurve) -> bool:

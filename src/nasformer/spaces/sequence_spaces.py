@@ -14,12 +14,14 @@ from nasformer.spaces.cell import (
     AveragePool,
     Cell,
     DepthwiseConvolution,
+    Edge,
     Fourier,
     LocalAttention,
     Noise,
     Skip,
     chosen_inputs,
 )
+from nasformer.spaces.open import one_of
 from nasformer.spaces.sequence_cell import CellDecoderOnly, CellEncoder, CellEncoderDecoder, CellOutput
 from nasformer.spaces.space import Space
 from nasformer.spaces.transformer import Attention, CrossAttention, Decoder, DecoderLayer, FeedForward, Zero
@@ -38,8 +40,8 @@ OPERATORS: tuple[Any, ...] = (
     FeedForward(ratio=4.0, activation="gelu"),
 )
 """What an edge of T0 can do."""
-MIXING = (*OPERATORS[3:], FeedForward(ratio=2.0, activation="squared_relu"))
-"""What an edge of T5 can do: the operators of T0 that learn, and Primer's feed-forward layer."""
+MIXING = OPERATORS[3:]
+"""What an edge of T5 can do: the operators of T0 that learn."""
 _LETTERS = {
     "k": Skip(),
     "m": AveragePool(kernel=3),
@@ -121,9 +123,10 @@ def t1(
 
 
 def t5(*, dim: int = 48, blocks: int = 2, nodes: int = 4, encoder: bool = False, decoder_layers: int = 2) -> Space:
-    """T0's operators that learn, and squared ReLU; one edge a node, each with a residual; a block is the mean of the
-    nodes that none reads. A chain of attention and feed-forward nodes is a pre-norm Transformer, two layers a block;
-    other wirings run branches side by side."""
-    cell = chosen_inputs((MIXING,) * sum(range(2, 2 + nodes)), nodes=nodes, count=1)
+    """T0's operators that learn, one edge a node, each with a residual; a block is the mean of the nodes that none
+    reads. A chain of attention and feed-forward nodes is a pre-norm Transformer, two layers a block; other wirings run
+    branches side by side. The first node reads the last block, so that no block is in vain."""
+    first, *others = chosen_inputs((MIXING,) * sum(range(2, 2 + nodes)), nodes=nodes, count=1).nodes
+    cell = Cell(nodes=(first.but(edges=(Edge(source=1, operator=one_of(*MIXING)),)), *others))
     fields: dict[str, Any] = {"dim": dim, "blocks": blocks, "output": "unread", "residual": False}
     return _space("t5", cell, **fields, encoder=encoder, decoder_layers=decoder_layers, residual_edges=True)

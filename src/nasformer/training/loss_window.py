@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nasformer.errors import RunError
+from nasformer.errors import DivergedError
 
 
 class LossWindow:
@@ -20,9 +20,11 @@ class LossWindow:
         return self.total / self.count if math.isnan(self.last) and self.count else self.last
 
     def add(self, loss: float, tokens: int) -> None:
-        """One more update; raises `RunError` where its loss is no number."""
+        """One more update; raises `DivergedError` where its loss is no number."""
         if not math.isfinite(loss):
-            raise RunError(f"the training loss became {loss}; lower the peak learning rate or lengthen the warm-up")
+            raise DivergedError(
+                f"the training loss became {loss}; lower the peak learning rate or lengthen the warm-up"
+            )
         self.total, self.count, self.tokens = self.total + loss, self.count + 1, self.tokens + tokens
 
     def take(self, update: int, rate: float) -> dict[str, Any]:

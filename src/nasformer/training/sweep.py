@@ -11,8 +11,9 @@ measured in docs/results.md). Weight decay, dropout and clipping stay as they ar
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Annotated, Any, Protocol
 
@@ -70,22 +71,23 @@ class Point:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found: the peak for the whole training, the updates that were spent, and every point."""
+    """What a sweep found: the peak for the whole training, the updates and seconds that were spent, every point."""
 
     peak: float
     updates: int
     points: tuple[Point, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
     def data(self) -> dict[str, Any]:
         """As JSON knows it; a loss that is NaN is None."""
         points = [asdict(point) | {"loss": point.loss if math.isfinite(point.loss) else None} for point in self.points]
-        return {"peak": self.peak, "updates": self.updates, "points": points}
+        return {"peak": self.peak, "updates": self.updates, "seconds": self.seconds, "points": points}
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Swept:
         """What `data` gave."""
         points = (Point(p["peak"], p["updates"], math.nan if p["loss"] is None else p["loss"]) for p in data["points"])
-        return cls(data["peak"], data["updates"], tuple(points))
+        return cls(data["peak"], data["updates"], tuple(points), data.get("seconds", 0.0))
 
 
 class Trainee(Protocol):
@@ -158,8 +160,10 @@ class _Grid:
         self.stage, self.path = stage, path
         self.budget = int(how.share * updates)
         self.trainees: dict[float, Trainee] = {}
-        kept = stage.run.read_json(path)["points"] if (stage.run.path / path).exists() else []
-        self.known = {(p["peak"], p["updates"]): math.nan if p["loss"] is None else p["loss"] for p in kept}
+        kept = stage.run.read_json(path) if (stage.run.path / path).exists() else {"points": []}
+        known = kept["points"]
+        self.known = {(p["peak"], p["updates"]): math.nan if p["loss"] is None else p["loss"] for p in known}
+        self.seconds = float(kept.get("seconds", 0.0))
         self.points: list[Point] = []
         self.spent = 0
 
@@ -183,21 +187,24 @@ class _Grid:
         ends = {peak: self.measure(peak, 2 * first) for peak in _around(losses, factor)}
         short = _lowest(losses, factor, ends)
         peak = short * (self.length / self.updates) ** self.how.decline
-        return Swept(float(f"{peak:.4g}"), self.spent, tuple(self.points))
+        return Swept(float(f"{peak:.4g}"), self.spent, tuple(self.points), self.seconds)
 
     def measure(self, peak: float, until: int) -> float:
         """The validation loss of a rate after `until` updates."""
         done = max((point.updates for point in self.points if point.peak == peak), default=0)
         self.stage.progress(self.spent, self.budget, f"rate {peak:.2g}")
         if (peak, until) not in self.known:
+            started = time.monotonic()
             if peak not in self.trainees:
                 schedule = self.training.schedule.shortened(self.length, self.updates)
                 self.trainees[peak] = self.begin(self.training.but(updates=self.length, schedule=schedule).at(peak))
             self.trainees[peak].train(until)
             self.known[peak, until] = self.trainees[peak].loss()
+            self.seconds += time.monotonic() - started
         self.spent += until - done
         self.points.append(Point(peak, until, self.known[peak, until]))
-        self.stage.run.write_json(self.path, {"points": Swept(0.0, 0, tuple(self.points)).data()["points"]})
+        kept = Swept(0.0, 0, tuple(self.points), self.seconds).data()
+        self.stage.run.write_json(self.path, {"points": kept["points"], "seconds": self.seconds})
         return self.points[-1].loss
 
 
