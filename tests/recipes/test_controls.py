@@ -3,6 +3,7 @@ no meaning."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -11,16 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from nasformer.errors import RequestError
+from nasformer.errors import DivergedError, RequestError
 from nasformer.measures.training_cost import evaluation_flops, forward_flops, update_flops
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.models.transformer import ModelSettings
 from nasformer.operators.catalogue import Dropout
 from nasformer.recipes import controls, from_scratch
 from nasformer.recipes.controls import CONTROLS, TRIED, best_of, check, check_size
-from nasformer.recipes.experiment import LABELS
+from nasformer.recipes.experiment import LABELS, PLAIN, Experiment
+from nasformer.recipes.experiment_shrinknas import ShrinkNasExperiment
 from nasformer.recipes.fixed import plain_networks
 from nasformer.recipes.from_scratch import Candidates
+from nasformer.recipes.named import RECIPES
 from nasformer.recipes.recipe import STRONGEST
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Stage
@@ -215,3 +218,65 @@ def test_candidates_have_the_updates_that_halving_gives_and_go_on_where_they_sto
         monkeypatch.setattr(from_scratch, "train", forbidden)
         again = Candidates(Told(run, tiny_task, 0.0), "retrained", rated)  # type: ignore[arg-type]
         assert again.halve(2) == (best, losses)
+
+
+def test_a_candidate_that_diverges_is_the_worst_and_stays_it(
+    tiny_task: TranslationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rated = [(one, 1e-3) for one in members(3)]
+    real = from_scratch.train
+
+    def diverges(model: Any, *others: Any, **rest: Any) -> Any:
+        if model.architecture == rated[0][0]:
+            raise DivergedError("the training loss became nan")
+        return real(model, *others, **rest)
+
+    monkeypatch.setattr(from_scratch, "train", diverges)
+    with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
+        for _ in range(2):  # measured, then read again
+            candidates = Candidates(Told(run, tiny_task, 0.0), "retrained", rated)  # type: ignore[arg-type]
+            best, losses = candidates.halve(2)
+            assert best in (1, 2)
+            assert math.isnan(losses[0][-1])
+            assert candidates.updates[0] == 2
+        assert candidates.seconds[best] > 0
+
+
+def test_no_candidate_is_counted_beyond_its_training(tiny_task: TranslationTask, tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run", {}, seed=1, command="test") as run:
+        candidates = Candidates(Told(run, tiny_task, 0.0), "retrained", [(one, 1e-3) for one in members(3)])  # type: ignore[arg-type]
+        candidates.halve(40)
+        assert sorted(candidates.updates.values()) == [40, 64, 64]
+
+
+def test_halving_tries_members_at_the_sizes_that_they_are_trained_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[Any] = []
+    monkeypatch.setattr(controls, "best_of", lambda experiment, name, found: groups.extend(found))
+    space = SPACES["t5"](dim=16)
+    experiment: Any = SimpleNamespace(
+        seed=lambda name: derive(1, name),
+        equal=lambda found: Objective(at={"dim": 32}),
+        sampled_space=lambda: space,
+        settings=SETTINGS,
+        recipe=SimpleNamespace(trained={"dim": 32}),
+    )
+    controls.halving(experiment, "halving", None)
+    assert {member.dim for member in groups[0]} == {32}
+
+
+@pytest.mark.parametrize(("limit", "held"), [(145_000, True), (34_600, False), (10_000_000, False), (None, False)])
+def test_a_search_uses_the_most_of_a_limit_where_members_do(limit: int | None, held: bool) -> None:
+    recipe = RECIPES["shrinknas-small"]().but(objective=Objective(max_core_parameters=limit))
+    experiment: Any = SimpleNamespace(recipe=recipe, settings=SETTINGS, seed=lambda name: derive(1, name))
+    limits = ShrinkNasExperiment.limits(experiment, recipe.open_space())
+    assert limits == (recipe.objective.using(0.8) if held else recipe.objective)
+    assert (limits.min_core_parameters == 116_000) is held
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("space", ["t0", "s2"])
+def test_one_plain_network_needs_layers_too(name: str, space: str) -> None:
+    experiment: Any = SimpleNamespace(space=SPACES[space]())
+    with pytest.raises(RequestError, match=f"{name} is a network of layers, and the space '{space}' has none"):
+        Experiment.check_plain(experiment, name)
+    Experiment.check_plain(SimpleNamespace(space=SPACES["modern-language"]()), name)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import pytest
 from nasformer.errors import RequestError
 from nasformer.models.size import core_parameters
 from nasformer.recipes.carry_out import experiment_of
+from nasformer.recipes.controls import CONTROLS
 from nasformer.recipes.experiment_cell import passes
 from nasformer.recipes.named import RECIPES
 from nasformer.recipes.recipe import Recipe
@@ -214,3 +215,7 @@ def test_rows_are_read_off_a_table_that_holds_every_member(tmp_path: Path) -> No
     assert {row["table"]["members"] for row in rows.values()} == {3_072}
     sizes = [rows[name]["scorecard"]["core_parameters"] for name in ("found", "random_architecture")]
     assert abs(sizes[1] / sizes[0] - 1) < 0.031
+
+
+def test_the_recipe_for_tables_has_no_control_that_is_trained() -> None:
+    assert not set(RECIPES["rome-nasbench201"]().controls) & set(CONTROLS)
