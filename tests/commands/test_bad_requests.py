@@ -119,7 +119,7 @@ def test_bad_corpora_are_refused_in_one_line(
     ("request_words", "words"),
     [
         (("search", "shrinkna", "--run", "RUN"), ("'shrinkna'", "'shrinknas'")),
-        (("search", "demo", "objective.max_core_parameters=1k", "--run", "RUN"), ("22,044", "smallest", "encoder 48")),
+        (("search", "demo", "objective.max_core_parameters=1k", "--run", "RUN"), ("34,476", "smallest", "encoder 64")),
         (("search", "demo", "objektive.max_core_parameters=1k", "--run", "RUN"), ("objective.max_core_parameters",)),
         (("search", "demo", "seed=many", "--run", "RUN"), ("seed", "'many'")),
         (("search", "demo", "fine_tune.updates=-3", "--run", "RUN"), ("fine_tune", "updates", "-3")),
@@ -432,7 +432,7 @@ def test_search_and_controls_are_trained_alike() -> None:
 def test_a_limit_that_a_control_cannot_meet_is_refused_before_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("search", "demo", "objective.max_core_parameters=30k", "controls=[sizes_only]", "task.embedded_pairs=1000")
+    words = ("search", "demo", "objective.max_core_parameters=40k", "controls=[sizes_only]", "task.embedded_pairs=1000")
     code, error = ask(monkeypatch, capsys, *words, "task.vocabulary=400", "--run", str(tmp_path / "run"))
     assert code == 2
     assert "sizes only" in error
