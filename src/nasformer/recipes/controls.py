@@ -14,17 +14,14 @@ from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from nasformer.errors import RequestError
 from nasformer.measures.training_cost import update_flops
-from nasformer.models.build import build
 from nasformer.recipes.fixed import Size, plain_networks
-from nasformer.recipes.from_scratch import Candidates
+from nasformer.recipes.from_scratch import Candidates, rated
 from nasformer.recipes.measure import pooled
 from nasformer.spaces.named import Operator
 from nasformer.strategies.halving import affordable
-from nasformer.training.sweep import Sweep, Swept, plain_rate
+from nasformer.training.sweep import Sweep, Swept
 
 if TYPE_CHECKING:
     from nasformer.recipes.experiment import Experiment
@@ -145,9 +142,9 @@ def check_size(experiment: Experiment, name: str) -> None:
     networks = CONTROLS[name].networks
     if networks is None:
         return
-    random, refused = Random(experiment.seed(name)), []
+    limits, random, refused = experiment.limits(experiment.space), Random(experiment.seed(name)), []
     for _ in range(TRIED):
-        member = experiment.limits(experiment.space).sample(experiment.sampled_space(), random, experiment.settings)
+        member = limits.sample(experiment.sampled_space(), random, experiment.settings)
         try:
             networks(experiment, member.but(**experiment.recipe.trained))
         except RequestError as error:
@@ -173,7 +170,7 @@ def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[
     sweeps, flops = recipe.sweep.but(share=share) if share > 0 else None, 0.0
     rates, swept_updates, seconds = [], 0, 0.0
     for number, group in enumerate(groups):
-        peak, swept = _rate(experiment, training, group[0], f"{name}_rate_{number + 1}", sweeps)
+        peak, swept = _rate(experiment, group[0], f"{name}_rate_{number + 1}", sweeps)
         rates.append(peak)
         swept_updates += swept.updates
         seconds += swept.seconds
@@ -191,17 +188,12 @@ def best_of(experiment: Experiment, name: str, groups: Sequence[Group]) -> dict[
     return row | {"tried": len(candidates), "rungs": losses}
 
 
-def _rate(
-    experiment: Experiment, training: Any, architecture: Any, name: str, how: Sweep | None
-) -> tuple[float, Swept]:
+def _rate(experiment: Experiment, architecture: Any, name: str, how: Sweep | None) -> tuple[float, Swept]:
     """The peak for a kind of candidates, and the sweep that found it."""
     if how is None:
+        training = experiment.whole_training()
         peak = training.schedule.peak
         known = experiment.recipe.sweep.begin(training) if isinstance(peak, str) else float(peak)
         return known, Swept(known, 0)
-
-    def fresh() -> nn.Module:
-        return build(architecture, experiment.settings, seed=experiment.seed(name, "weights"))
-
-    found, swept = plain_rate(training, fresh, experiment.task, experiment.seed(name), how, experiment.stage(name))
+    found, swept = rated(experiment, architecture, name, how)
     return found.schedule.largest(), swept or Swept(found.schedule.largest(), 0)

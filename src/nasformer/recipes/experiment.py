@@ -20,7 +20,8 @@ from nasformer.models.build import build
 from nasformer.models.program import check_causal, check_trained
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.controls import CONTROLS, check, check_size
-from nasformer.recipes.fixed import depth_of, sized_decoder
+from nasformer.recipes.fixed import depth_of, of_layers, sized_decoder
+from nasformer.recipes.from_scratch import rated
 from nasformer.recipes.recipe import Recipe, TrainRecipe
 from nasformer.report.roles import role_of
 from nasformer.runs.run import Run
@@ -258,8 +259,7 @@ class Experiment:
 
     def check_plain(self, name: str) -> None:
         """Raises `RequestError` where no plain network stands beside the members of the space."""
-        stacks = [getattr(self.space.template, stack, None) for stack in ("encoder", "decoder")]
-        if not all(hasattr(stack, "layers") for stack in stacks if stack is not None) or not any(stacks):
+        if not of_layers(self.space.template):
             raise RequestError(
                 f"the control {name} is a network of layers, and the space {self.space.name!r} has none; leave it out"
             )
@@ -417,13 +417,10 @@ class Experiment:
     def trained(self, architecture: Any, name: str) -> tuple[nn.Module, Stage, dict[str, Any], int]:
         """An architecture trained from scratch, its rate found first where it is to be; the stage, what the row says
         of the rate, and the updates, those of the sweep included."""
-        seed, training, stage = self.seed(name), self.whole_training(), self.stage(name)
-
-        def fresh() -> nn.Module:
-            return build(architecture, self.settings, seed=self.seed(name, "weights"))
-
-        training, swept = plain_rate(training, fresh, self.task, seed, self.recipe.sweep, stage)
-        model = train(fresh(), self.task, training, stage, seed=seed)
+        stage = self.stage(name)  # whose seconds count the sweep too
+        training, swept = rated(self, architecture, name, self.recipe.sweep)
+        model = build(architecture, self.settings, seed=self.seed(name, "weights"))
+        model = train(model, self.task, training, stage, seed=self.seed(name))
         return model, stage, rate_of(training, swept), training.updates + (swept.updates if swept else 0)
 
     def from_scratch(

@@ -19,7 +19,7 @@ from nasformer.measures.statistics import rank_correlation
 from nasformer.models.size import core_flops, core_parameters, total_parameters
 from nasformer.recipes.controls import CONTROLS
 from nasformer.recipes.experiment import Experiment
-from nasformer.recipes.fixed import sized_decoder
+from nasformer.recipes.fixed import of_layers, sized_decoder
 from nasformer.recipes.recipe import Recipe
 from nasformer.recipes.searched_rate import known_costs, measure_costs, rated, rated_paths
 from nasformer.runs.run import Run
@@ -108,14 +108,14 @@ class CellExperiment(Experiment):
                 raise RequestError(f"the control darts_minus is for cells; the space {self.space.name!r} has none")
             if name == "pc_darts":
                 check_partial(self.space, self.method(name).partial)
-            if name == "transformer" and not _beside_transformer(self.space.template):
-                raise RequestError(
-                    f"the control transformer stands beside language models of cells and networks of layers; "
-                    f"{self.space.name} is neither"
-                )
 
     def check_plain(self, name: str) -> None:
-        """Transformers stand beside cells for text too (see above)."""
+        """Transformers stand beside language models of cells too."""
+        if not (of_layers(self.space.template) or self.space.template.family == "cell_decoder_only"):
+            raise RequestError(
+                f"the control {name} stands beside language models of cells and networks of layers; "
+                f"{self.space.name} is neither"
+            )
 
     def _read_table(self, path: Path) -> NasTable:
         table = NasTable.read_file(path)
@@ -318,13 +318,6 @@ class CellExperiment(Experiment):
         """The members of the space as the table writes them; raises `RequestError` where it lacks one."""
         assert self.table is not None
         return list(dict.fromkeys(self.table.key(member) for member in self.space.members()))
-
-
-def _beside_transformer(template: Any) -> bool:
-    """Whether a Transformer of the same depth is known for the members of a space."""
-    stacks = [getattr(template, name) for name in ("encoder", "decoder") if hasattr(template, name)]
-    of_layers = bool(stacks) and all(hasattr(stack, "layers") for stack in stacks)
-    return of_layers or template.family == "cell_decoder_only"
 
 
 def passes(strategy: Any, updates: int | None = None, rests: int | None = None) -> int:

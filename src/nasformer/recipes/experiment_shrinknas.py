@@ -13,10 +13,9 @@ from torch import nn
 from nasformer.errors import DivergedError, RequestError, RunError
 from nasformer.measures.statistics import rank_correlation
 from nasformer.measures.training_cost import evaluation_flops, update_flops
-from nasformer.models.build import build
 from nasformer.models.size import core_parameters
 from nasformer.recipes.experiment import Experiment, hand_over, rate_of
-from nasformer.recipes.from_scratch import Candidates
+from nasformer.recipes.from_scratch import Candidates, rated
 from nasformer.recipes.recipe import Recipe
 from nasformer.runs.run import Run
 from nasformer.runs.stage import Display
@@ -29,7 +28,7 @@ from nasformer.strategies.shrinknas import ShrinkNas, ShrinkNasSearch
 from nasformer.strategies.single_path import Ranking, SampledMembers, SinglePath
 from nasformer.strategies.spos import spos
 from nasformer.supernets.named import supernet_of
-from nasformer.training.sweep import Swept, found_rate, plain_rate
+from nasformer.training.sweep import Swept, found_rate
 from nasformer.training.train import train
 from nasformer.training.trainer import Training, borrow
 
@@ -213,20 +212,15 @@ class ShrinkNasExperiment(Experiment):
     ) -> tuple[Any, nn.Module, Spent, dict[str, Any]]:
         """The finalists trained from scratch, the better half further, the best to the end: which it is, its model,
         what was spent by then, and what the row says of the rate, which is found for the first of them."""
-
-        def fresh() -> nn.Module:
-            return build(finalists[0], self.settings, seed=self.seed(name, "weights"))
-
-        whole, stage = self.whole_training(), self.stage(name)
-        rated, swept = plain_rate(whole, fresh, self.task, self.seed(name), self.recipe.sweep, stage)
-        candidates = Candidates(self, name, [(one, rated.schedule.largest()) for one in finalists])
+        whole, swept = rated(self, finalists[0], name, self.recipe.sweep)
+        candidates = Candidates(self, name, [(one, whole.schedule.largest()) for one in finalists])
         best, _ = candidates.halve(max(1, whole.updates // FIRST))
         model = candidates.go_on(best, whole.updates)
         sweep = swept or Swept(0.0, 0)
         flops = candidates.flops() + sweep.updates * update_flops(finalists[0], self.settings, whole.batch_tokens)
         updates = sum(candidates.updates.values()) + sweep.updates
         spent = spent.more(updates, sweep.seconds + sum(candidates.seconds.values()), flops)
-        return finalists[best], model, spent, rate_of(rated, swept)
+        return finalists[best], model, spent, rate_of(whole, swept)
 
     def _costed(self, model: nn.Module, name: str, settings: Any, spent: Spent) -> dict[str, Any]:
         return self.row(

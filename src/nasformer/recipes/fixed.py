@@ -44,6 +44,12 @@ def depth_of(stack: Any) -> int:
     return getattr(stack, "depth", None) or len(stack.layers)
 
 
+def of_layers(template: Any) -> bool:
+    """Whether every stack of a space's members is made of layers."""
+    stacks = [getattr(template, name) for name in ("encoder", "decoder") if hasattr(template, name)]
+    return bool(stacks) and all(hasattr(stack, "layers") for stack in stacks)
+
+
 def plain_networks(space: Any, settings: Any, operators: Sequence[Operator], size: Size, found: Any) -> list[list[Any]]:
     """For each operator and norm its networks of the found one's size, over splits of the depth; pre-norm, shallow
     decoders and encoders of middle depth first. Raises `RequestError` where there is none of this size."""

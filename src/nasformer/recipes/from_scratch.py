@@ -12,11 +12,22 @@ from nasformer.errors import DivergedError
 from nasformer.measures.training_cost import update_flops
 from nasformer.models.build import build
 from nasformer.strategies.halving import halve
-from nasformer.training.sweep import validation
+from nasformer.training.sweep import Sweep, Swept, plain_rate, validation
 from nasformer.training.train import train
+from nasformer.training.trainer import Training
 
 if TYPE_CHECKING:
     from nasformer.recipes.experiment import Experiment
+
+
+def rated(experiment: Experiment, architecture: Any, name: str, how: Sweep) -> tuple[Training, Swept | None]:
+    """The whole training of an architecture with its rate found, and the sweep; None where the rate was given."""
+
+    def fresh() -> nn.Module:
+        return build(architecture, experiment.settings, seed=experiment.seed(name, "weights"))
+
+    training, seed = experiment.whole_training(), experiment.seed(name)
+    return plain_rate(training, fresh, experiment.task, seed, how, experiment.stage(name))
 
 
 class Candidates:
